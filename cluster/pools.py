@@ -2,8 +2,8 @@
 
 There are three pools, and each step of a recipe names its own (``stages/pipeline.py``): ``cpu``
 reads, decodes, fills without models, and stores; ``small_gpu`` removes with a model and encodes
-prompts; ``large_gpu`` upscales and refines. The fields of :class:`Pools` are the defaults. A TOML
-file with a table for each pool overrides them (:func:`jobs.driver.placement.load_pools`)::
+prompts; ``large_gpu`` upscales and refines. The fields of :class:`PoolsOptions` are the defaults. A
+TOML file with a table for each pool overrides them (:func:`jobs.driver.placement.load_pools`)::
 
     wait_s = 600
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _MAX_RESTARTS = 1000
 
 #: What a dead actor had in flight is repeated once in the same pass. Not more often, and not at all
-#: where rows are done alone: by Ray's default, a photo that kills its worker is retried forever.
+#: where rows go one by one: by Ray's default, a photo that kills its worker is retried forever.
 _TASK_RETRIES = 1
 
 #: Blocks that an actor with a GPU works on at once: one's photos are prepared, judged and sent
@@ -77,7 +77,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class CpuPool(_Section):
+class CpuPoolOptions(_Section):
     """Actors that need no GPU."""
 
     min_actors: int = Field(1, ge=1)
@@ -85,8 +85,8 @@ class CpuPool(_Section):
     runs all steps starts with an actor for each free CPU, if those are more."""
     max_actors: int | None = Field(None, ge=1)
     """Limit while work queues up. Default: what the cluster and its autoscaler have room for. A CPU
-    pool alongside GPU pools has up to 4 actors in each group of steps for each actor of the GPU
-    pool with fewer."""
+    pool alongside GPU pools has up to 4 actors in each step group for each actor of the GPU pool
+    with fewer."""
     cpus: float = Field(1.0, gt=0)
     """Per actor; fractions are allowed."""
     memory_gib: float = Field(0.0, ge=0)
@@ -104,7 +104,7 @@ class CpuPool(_Section):
         return self
 
 
-class GpuPool(CpuPool):
+class GpuPoolOptions(CpuPoolOptions):
     """Actors with a model on a GPU; on a cluster without any, their steps run in the CPU pool."""
 
     gpus: float = Field(1.0, gt=0)
@@ -118,13 +118,13 @@ class GpuPool(CpuPool):
         return self
 
 
-class SmallGpuPool(GpuPool):
+class SmallGpuPoolOptions(GpuPoolOptions):
     """Actors that run removal models and text encoders."""
 
     label_selector: LabelSelector = {"gpu-tier": "small"}
 
 
-class LargeGpuPool(GpuPool):
+class LargeGpuPoolOptions(GpuPoolOptions):
     """Actors that run the refiner."""
 
     label_selector: LabelSelector = {"gpu-tier": "large"}
@@ -146,16 +146,16 @@ class NodeType(_Section):
     """Max number of such nodes at once."""
 
 
-class Pools(_Section):
+class PoolsOptions(_Section):
     """All pools of a run.
 
     A default label selector applies only if a node has a label of that name. Default memory is
     reserved only if a node has that much.
     """
 
-    cpu: CpuPool = CpuPool()
-    small_gpu: SmallGpuPool = SmallGpuPool()
-    large_gpu: LargeGpuPool = LargeGpuPool()
+    cpu: CpuPoolOptions = CpuPoolOptions()
+    small_gpu: SmallGpuPoolOptions = SmallGpuPoolOptions()
+    large_gpu: LargeGpuPoolOptions = LargeGpuPoolOptions()
     nodes: dict[str, NodeType] = {}
     """By the name of the autoscaler's node type (of the worker group, on Kubernetes)."""
     wait_s: float = Field(1800.0, gt=0)
@@ -195,7 +195,7 @@ class PoolSize:
         """The number of actors with which a pass starts: those for which nodes are up."""
         return max(self.min_actors, self.actors_that_fit)
 
-    def one_at_a_time(self, rows: int) -> PoolSize:
+    def one_by_one(self, rows: int) -> PoolSize:
         """The same pool for rows that may kill their worker: none is sent ahead or retried.
 
         It cannot grow, so it starts at its max size, or with an actor for each row.
@@ -220,7 +220,7 @@ class PoolSize:
     def actor_options(self) -> dict[str, Any]:
         """The remote arguments of each actor, for Ray Data.
 
-        The ledger shows which rows are missing after the retries.
+        The ledger shows which rows are pending after the retries.
         """
         options: dict[str, Any] = {
             "num_cpus": self.cpus,

@@ -115,7 +115,7 @@ def _configure_data(wait_s: float) -> _Collector:
 
     context = DataContext.get_current()
     context.enable_progress_bars = False  # this program prints its own
-    context.max_errored_blocks = -1  # continue; the ledger finds the missing rows
+    context.max_errored_blocks = -1  # continue; the ledger finds the pending rows
     context.target_max_block_size = 32 << 20  # about eight photos
     context.wait_for_min_actors_s = wait_s  # type: ignore[assignment] # declared int, but floats work
     logger = logging.getLogger("ray.data")

@@ -9,7 +9,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from cluster.pools import CALLS_PER_GPU_ACTOR, CpuPool, GpuPool, NodeType, Pools, PoolSize, selects
+from cluster.pools import (
+    CALLS_PER_GPU_ACTOR,
+    CpuPoolOptions,
+    GpuPoolOptions,
+    NodeType,
+    PoolSize,
+    PoolsOptions,
+    selects,
+)
 
 #: Ray's label for the model of a node's GPUs.
 ACCELERATOR = "ray.io/accelerator-type"
@@ -23,7 +31,7 @@ LARGE_ACCELERATORS = (
     *("L40S", "RTX-PRO-6000", "AMD-Instinct-MI300X-OAM", "AMD-Instinct-MI325X-OAM"),
 )
 
-#: Max CPU actors in each group of steps, per GPU actor of the smaller GPU pool. Ray Data grows a
+#: Max CPU actors in each step group, per GPU actor of the smaller GPU pool. Ray Data grows a
 #: pool by the work that waits for it, which for the first group is the whole catalog. Without a
 #: limit that pool takes every CPU, and nodes are started for it to no benefit. A photo of 24 MP
 #: takes about 1 s of a CPU before LaMa and 0.5 s after it, LaMa takes 0.34 s of an L4.
@@ -37,8 +45,8 @@ _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class NodeShape:
-    """Nodes of one shape: those that are up, and those that an autoscaler can add.
+class NodeGroup:
+    """Equal nodes: those that are up, and those that an autoscaler can add.
 
     Attributes:
         name: name of the autoscaler's node type; empty if there is none.
@@ -47,7 +55,7 @@ class NodeShape:
         memory_gib: of each node; what Ray makes available to actors.
         labels: of each node. None where no node is up yet: Ray does not report node types' labels.
         up: number of nodes that are up.
-        possible: max number of nodes, including those that are up.
+        max_nodes: max number of nodes, including those that are up.
     """
 
     name: str
@@ -56,14 +64,14 @@ class NodeShape:
     memory_gib: float = 0.0
     labels: Mapping[str, str] | None = field(default_factory=dict)
     up: int = 1
-    possible: int = 1
+    max_nodes: int = 1
 
     @classmethod
-    def potential(cls, name: str, node_type: NodeType) -> NodeShape:
+    def potential(cls, name: str, node_type: NodeType) -> NodeGroup:
         """Nodes of a type that an autoscaler can add, none of which is up."""
         labels = {NODE_TYPE: name, **node_type.labels}
         sizes = (node_type.cpus, node_type.gpus, node_type.memory_gib)
-        return cls(name, *sizes, labels, up=0, possible=node_type.max_nodes)
+        return cls(name, *sizes, labels, up=0, max_nodes=node_type.max_nodes)
 
     def can_host(self, pool: str, selector: Mapping[str, str]) -> bool:
         """Whether a pool's actors can run here, as far as is known."""
@@ -87,7 +95,7 @@ class NodeShape:
             rooms.append(self.memory_gib / size.memory_gib)
         return _floor(min(rooms))
 
-    def without_actor(self, size: PoolSize) -> NodeShape:
+    def without_actor(self, size: PoolSize) -> NodeGroup:
         """The resources that one actor leaves free on a node."""
         return replace(
             self,
@@ -116,15 +124,15 @@ class Sizing:
     problems: Sequence[str] = ()
 
 
-def has_gpus(nodes: Sequence[NodeShape]) -> bool:
+def has_gpus(nodes: Sequence[NodeGroup]) -> bool:
     """Whether any node has a GPU, or can have one."""
-    return any(node.gpus and node.possible for node in nodes)
+    return any(node.gpus and node.max_nodes for node in nodes)
 
 
 def size_pools(
-    pools: Pools,
-    nodes: Sequence[NodeShape],
-    groups: Sequence[str],
+    pools: PoolsOptions,
+    nodes: Sequence[NodeGroup],
+    step_groups: Sequence[str],
     rows: int,
     used_cpus: float = 0.0,
 ) -> Sizing:
@@ -133,15 +141,15 @@ def size_pools(
     Args:
         pools: the options of the pools.
         nodes: the nodes of the cluster.
-        groups: the pool of each group of steps, in order; a pool can have several groups.
+        step_groups: the pool of each step group, in order; a pool can have several.
         rows: number of rows to process; at least one.
         used_cpus: number of CPUs, of nodes that are up, that other jobs use.
     """
-    wanted = {name: _wanted(name, pools, nodes) for name in dict.fromkeys(groups)}
+    wanted = {name: _actor_resources(name, pools, nodes) for name in dict.fromkeys(step_groups)}
     notes = [note for name, size in wanted.items() for note in _ignored_defaults(name, size, pools)]
-    wanted = _shared(wanted, pools, nodes, len(groups))
-    up = [replace(node, possible=node.up) for node in nodes]
-    room, ready = _room(wanted, nodes, groups), _room(wanted, up, groups)
+    wanted = _share_scarce(wanted, pools, nodes, len(step_groups))
+    up = [replace(node, max_nodes=node.up) for node in nodes]
+    room, ready = _max_actors(wanted, nodes, step_groups), _max_actors(wanted, up, step_groups)
     sizes: dict[str, PoolSize] = {}
     for name, size in wanted.items():
         options = _options(pools, name)
@@ -157,23 +165,25 @@ def size_pools(
             now = min(max(now - math.ceil(used_cpus / size.cpus), 1), limit)
             first = max(first, now)
         sizes[name] = replace(size, min_actors=first, max_actors=limit, actors_that_fit=now)
-    notes += [note for name, size in sizes.items() for note in _misleading_nodes(name, size, nodes)]
-    return Sizing(sizes, notes, unplaced(sizes, nodes, groups))
+    notes += [
+        note for name, size in sizes.items() for note in _unusable_node_notes(name, size, nodes)
+    ]
+    return Sizing(sizes, notes, unplaced(sizes, nodes, step_groups))
 
 
-def _options(pools: Pools, name: str) -> CpuPool:
-    options: CpuPool = getattr(pools, name)
+def _options(pools: PoolsOptions, name: str) -> CpuPoolOptions:
+    options: CpuPoolOptions = getattr(pools, name)
     return options
 
 
 def _eligible_nodes(
-    name: str, selector: Mapping[str, str], nodes: Sequence[NodeShape]
-) -> list[NodeShape]:
+    name: str, selector: Mapping[str, str], nodes: Sequence[NodeGroup]
+) -> list[NodeGroup]:
     """The nodes that a pool's actors can run on."""
-    return [node for node in nodes if node.possible and node.can_host(name, selector)]
+    return [node for node in nodes if node.max_nodes and node.can_host(name, selector)]
 
 
-def _wanted(name: str, pools: Pools, nodes: Sequence[NodeShape]) -> PoolSize:
+def _actor_resources(name: str, pools: PoolsOptions, nodes: Sequence[NodeGroup]) -> PoolSize:
     """The resources of each actor: as set, or the defaults as far as the nodes allow them."""
     options = _options(pools, name)
     chosen = options.model_fields_set
@@ -184,17 +194,17 @@ def _wanted(name: str, pools: Pools, nodes: Sequence[NodeShape]) -> PoolSize:
         options.min_actors,
         options.min_actors,
         cpus=options.cpus,
-        gpus=options.gpus if isinstance(options, GpuPool) else 0.0,
+        gpus=options.gpus if isinstance(options, GpuPoolOptions) else 0.0,
         memory_gib=options.memory_gib,
         label_selector=selector,
         tasks_in_flight=options.tasks_in_flight,
-        concurrent_calls=CALLS_PER_GPU_ACTOR if isinstance(options, GpuPool) else 1,
+        concurrent_calls=CALLS_PER_GPU_ACTOR if isinstance(options, GpuPoolOptions) else 1,
     )
     fits = any(node.room_for(size) for node in _eligible_nodes(name, selector, nodes))
     return size if fits or "memory_gib" in chosen else replace(size, memory_gib=0.0)
 
 
-def _by_accelerator(name: str, nodes: Sequence[NodeShape]) -> dict[str, str]:
+def _by_accelerator(name: str, nodes: Sequence[NodeGroup]) -> dict[str, str]:
     """Select by Ray's own GPU label, if the nodes have both small and large GPUs; else nothing."""
     kinds = {(node.labels or {}).get(ACCELERATOR, "") for node in nodes if node.gpus} - {""}
     large = {kind for kind in kinds if kind in LARGE_ACCELERATORS}
@@ -204,7 +214,7 @@ def _by_accelerator(name: str, nodes: Sequence[NodeShape]) -> dict[str, str]:
     return {ACCELERATOR: f"in({','.join(sorted(chosen))})"} if chosen else {}
 
 
-def _ignored_defaults(name: str, size: PoolSize, pools: Pools) -> Iterator[str]:
+def _ignored_defaults(name: str, size: PoolSize, pools: PoolsOptions) -> Iterator[str]:
     """Yield a note for each default that the nodes do not allow."""
     options = _options(pools, name)
     if size.label_selector != options.label_selector and not size.label_selector:
@@ -214,13 +224,13 @@ def _ignored_defaults(name: str, size: PoolSize, pools: Pools) -> Iterator[str]:
         yield f"{name} reserves no memory: no node has {options.memory_gib:g} GiB available."
 
 
-def _misleading_nodes(name: str, size: PoolSize, nodes: Sequence[NodeShape]) -> Iterator[str]:
+def _unusable_node_notes(name: str, size: PoolSize, nodes: Sequence[NodeGroup]) -> Iterator[str]:
     """Yield a note for each type of node that an autoscaler may add but the pool cannot use."""
-    places = _eligible_nodes(name, size.label_selector, nodes)
-    own = [node for node in places if node.possible > node.up]
+    eligible = _eligible_nodes(name, size.label_selector, nodes)
+    own = [node for node in eligible if node.max_nodes > node.up]
     for other in nodes:
         is_cheaper = own and other.cpus <= min(node.cpus for node in own)
-        would_do = size.gpus and other.possible > other.up and other.room_for(size)
+        would_do = size.gpus and other.max_nodes > other.up and other.room_for(size)
         if is_cheaper and would_do and not other.can_host(name, size.label_selector):
             yield (
                 f"{name} may make the autoscaler add nodes of type {other.name}, which its actors "
@@ -229,30 +239,33 @@ def _misleading_nodes(name: str, size: PoolSize, nodes: Sequence[NodeShape]) -> 
             )
 
 
-def _shared(
-    wanted: Mapping[str, PoolSize], pools: Pools, nodes: Sequence[NodeShape], groups: int
+def _share_scarce(
+    wanted: Mapping[str, PoolSize],
+    pools: PoolsOptions,
+    nodes: Sequence[NodeGroup],
+    step_groups: int,
 ) -> dict[str, PoolSize]:
     """Share scarce resources equally, where no share was set.
 
     If there can only be a single GPU, the GPU pools share it. If there can be fewer CPUs than
-    groups of steps, the groups share them.
+    step groups, these share them.
     """
     on_gpus = {name: size for name, size in wanted.items() if name != "cpu"}
-    places = [
+    eligible = [
         n
         for name, size in on_gpus.items()
         for n in _eligible_nodes(name, size.label_selector, nodes)
     ]
-    gpus = sum({id(node): node.gpus * node.possible for node in places}.values())
+    gpus = sum({id(node): node.gpus * node.max_nodes for node in eligible}.values())
     if len(on_gpus) > 1 and gpus == 1:
         wanted = {**wanted, **_unless_set(pools, on_gpus, gpus=1 / len(on_gpus))}
-    cpus = sum(node.cpus * node.possible for node in nodes)
-    share = math.floor(100 * cpus / groups) / 100
-    return _unless_set(pools, wanted, cpus=share) if 0 < cpus < groups else dict(wanted)
+    cpus = sum(node.cpus * node.max_nodes for node in nodes)
+    share = math.floor(100 * cpus / step_groups) / 100
+    return _unless_set(pools, wanted, cpus=share) if 0 < cpus < step_groups else dict(wanted)
 
 
 def _unless_set(
-    pools: Pools, sizes: Mapping[str, PoolSize], **default: float
+    pools: PoolsOptions, sizes: Mapping[str, PoolSize], **default: float
 ) -> dict[str, PoolSize]:
     """The sizes with another default for a field; it applies where the field was not set."""
     return {
@@ -263,45 +276,45 @@ def _unless_set(
     }
 
 
-def _room(
-    wanted: Mapping[str, PoolSize], nodes: Sequence[NodeShape], groups: Sequence[str]
+def _max_actors(
+    wanted: Mapping[str, PoolSize], nodes: Sequence[NodeGroup], step_groups: Sequence[str]
 ) -> dict[str, int]:
     """The number of actors of each pool that fit, together with those of the others.
 
-    GPU pools come first. The groups of the CPU pool then get equal shares: if actors of one
+    GPU pools come first. The step groups of the CPU pool then get equal shares: if actors of one
     group took all CPUs, the others would never start.
     """
-    places = {
+    eligible = {
         name: _eligible_nodes(name, size.label_selector, nodes) for name, size in wanted.items()
     }
     room = {
-        name: sum(node.possible * node.room_for(size) for node in places[name])
+        name: sum(node.max_nodes * node.room_for(size) for node in eligible[name])
         for name, size in wanted.items()
     }
     if {"small_gpu", "large_gpu"} <= set(wanted):
-        shared = [node for node in places["small_gpu"] if node in places["large_gpu"]]
-        gpus = sum(node.possible * node.gpus for node in shared)
+        shared = [node for node in eligible["small_gpu"] if node in eligible["large_gpu"]]
+        gpus = sum(node.max_nodes * node.gpus for node in shared)
         removing = max(gpus // _GPUS_PER_REMOVING_GPU, 1 if gpus > 1 else gpus / 2)
         for name, part in (("small_gpu", removing), ("large_gpu", gpus - removing)):
-            alone = sum(node.possible * node.room_for(wanted[name]) for node in shared)
+            alone = sum(node.max_nodes * node.room_for(wanted[name]) for node in shared)
             room[name] += _floor(part / wanted[name].gpus) - alone if alone else 0
     if "cpu" in wanted and room["cpu"]:
         on_gpus = [name for name in wanted if name != "cpu"]
         taken = sum(wanted[name].cpus * room[name] for name in on_gpus)
         left = room["cpu"] - math.ceil(taken / wanted["cpu"].cpus)
-        room["cpu"] = max(left // groups.count("cpu"), 1)
+        room["cpu"] = max(left // step_groups.count("cpu"), 1)
         if gpu_actors := min((room[name] for name in on_gpus), default=0):
             room["cpu"] = min(room["cpu"], _CPU_ACTORS_PER_GPU_ACTOR * gpu_actors)
     return room
 
 
 def unplaced(
-    sizes: Mapping[str, PoolSize], nodes: Sequence[NodeShape], groups: Sequence[str]
+    sizes: Mapping[str, PoolSize], nodes: Sequence[NodeGroup], step_groups: Sequence[str]
 ) -> list[str]:
     """Place the actors that a run starts with one by one; describe those that do not fit."""
-    wanted = {name: size.min_actors * groups.count(name) for name, size in sizes.items()}
+    wanted = {name: size.min_actors * step_groups.count(name) for name, size in sizes.items()}
     # A group can have thousands of nodes, but never needs more than one per actor.
-    free = [node for node in nodes for _ in range(min(node.possible, sum(wanted.values())))]
+    free = [node for node in nodes for _ in range(min(node.max_nodes, sum(wanted.values())))]
     problems = []
     for name, size in sorted(sizes.items(), key=lambda item: -item[1].gpus):
         for number in range(wanted[name]):
@@ -310,34 +323,34 @@ def unplaced(
                 for i, node in enumerate(free)
                 if node.can_host(name, size.label_selector) and node.room_for(size)
             )
-            place = next(fitting, None)
-            if place is None:
+            index = next(fitting, None)
+            if index is None:
                 problems.append(_shortage(name, size, nodes, number, wanted[name]))
                 break
-            free[place] = free[place].without_actor(size)
+            free[index] = free[index].without_actor(size)
     return problems
 
 
 def _shortage(
-    name: str, size: PoolSize, nodes: Sequence[NodeShape], placed: int, wanted: int
+    name: str, size: PoolSize, nodes: Sequence[NodeGroup], placed: int, wanted: int
 ) -> str:
     """Format why no further actor of a pool can start."""
-    places = _eligible_nodes(name, size.label_selector, nodes)
+    eligible = _eligible_nodes(name, size.label_selector, nodes)
     labels = describe_labels(size.label_selector)
     where = f"node with the label {labels}" if labels else "node"
-    if not places:
+    if not eligible:
         return f"{name}: there is no {where}."
     lacks = [
-        ("GPU", size.gpus, max(node.gpus for node in places)),
-        ("GiB of memory", size.memory_gib, max(node.memory_gib for node in places)),
-        ("CPU", size.cpus, max(node.cpus for node in places)),
+        ("GPU", size.gpus, max(node.gpus for node in eligible)),
+        ("GiB of memory", size.memory_gib, max(node.memory_gib for node in eligible)),
+        ("CPU", size.cpus, max(node.cpus for node in eligible)),
     ]
     for resource, required, largest in lacks:
         if required > largest + _ROUNDING:
             limit = f"no {where} has more than {largest:g}"
             return f"{name}: each actor needs {required:g} {resource}, but {limit}."
-    gpus = sum(node.gpus * node.possible for node in places)
-    cpus = sum(node.cpus * node.possible for node in places)
+    gpus = sum(node.gpus * node.max_nodes for node in eligible)
+    cpus = sum(node.cpus * node.max_nodes for node in eligible)
     return (
         f"{name}: of the {wanted} actors that a run starts with, only {placed} fit; its nodes "
         f"have {gpus:g} GPUs and {cpus:g} CPUs in total, for all pools."

@@ -23,8 +23,8 @@ without GPUs, is one pool, and nothing is copied between its steps. Elsewhere:
 
 - ``stages/pipeline.py``: the steps of a recipe, in order, and the pool of each;
 - ``jobs/pipeline/spec.py``: groups the steps by pool, and adds ``fetch again``;
-- ``jobs/pipeline/units.py`` and ``pending.py``: the units, and their rows that are not done yet;
-- ``jobs/pipeline/actor.py``: runs a group of steps, and ``recorder.py`` writes the lineage;
+- ``jobs/pipeline/units.py`` and ``pending.py``: the units, and their pending rows;
+- ``jobs/pipeline/actor.py``: runs a step group, and ``recorder.py`` writes the lineage;
 - ``jobs/driver/passes.py``: runs the DAG again for the rows of workers that died.
 """
 
@@ -56,7 +56,7 @@ def build(spec: RunSpec, pools: Mapping[str, PoolSize], units: Dataset) -> Datas
     """
     from ray.util.annotations import RayDeprecationWarning  # takes seconds
 
-    data, groups = units, spec.groups()
+    data, groups = units, spec.step_groups()
     for group, (pool, steps_of_group) in enumerate(groups):
         size = pools[pool]
         is_first, is_last = group == 0, group == len(groups) - 1

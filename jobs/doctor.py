@@ -15,13 +15,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from cluster.nodes import node_shapes, used_cpus
-from cluster.pools import Pools, PoolSize
+from cluster.nodes import node_groups, used_cpus
+from cluster.pools import PoolSize, PoolsOptions
 from cluster.session import address_of
-from cluster.sizing import ACCELERATOR, NodeShape, describe_labels, has_gpus, size_pools
+from cluster.sizing import ACCELERATOR, NodeGroup, describe_labels, has_gpus, size_pools
 from jobs.driver.placement import connected
 from jobs.driver.progress import format_count
-from jobs.pipeline.spec import grouped
+from jobs.pipeline.spec import group_steps
 from jobs.preflight import check_weights, to_download
 from manifests.errors import CatalogCleanupError
 from stages.pipeline import steps
@@ -65,7 +65,7 @@ class _Problem(Exception):  # noqa: N818 - a note is no error
 
 
 def examine(
-    recipe: Recipe, pools: Pools, address: str | None = None, s3_uri: str | None = None
+    recipe: Recipe, pools: PoolsOptions, address: str | None = None, s3_uri: str | None = None
 ) -> Iterator[Finding]:
     """Check what a run of a recipe needs, and where its pools would be placed.
 
@@ -221,10 +221,10 @@ def _s3_access(uri: str) -> str:
     from botocore.exceptions import BotoCoreError, ClientError
 
     from manifests.storage.s3.client import connect
-    from manifests.storage.s3.objects import S3Place
+    from manifests.storage.s3.objects import S3Path
 
-    place = S3Place.of(uri) / f"doctor-{uuid.uuid4().hex}"
-    bucket, key = place.bucket, place.key
+    path = S3Path.of(uri) / f"doctor-{uuid.uuid4().hex}"
+    bucket, key = path.bucket, path.key
     action = "writing"
     try:
         client = connect().probe
@@ -239,7 +239,7 @@ def _s3_access(uri: str) -> str:
     return "an object was written, read and deleted"
 
 
-def _cluster(recipe: Recipe, pools: Pools, address: str | None) -> Iterator[Finding]:
+def _cluster(recipe: Recipe, pools: PoolsOptions, address: str | None) -> Iterator[Finding]:
     """Connect as a run would, since start-up problems show only then, and place the pools."""
     where = address_of(address)
     found = f"the cluster at {where}{'' if address else ' (RAY_ADDRESS)'} answers"
@@ -254,8 +254,8 @@ def _cluster(recipe: Recipe, pools: Pools, address: str | None) -> Iterator[Find
         yield Finding("Ray", "bad", error.message, error.remedy)
 
 
-def _placed(recipe: Recipe, pools: Pools) -> Iterator[Finding]:
-    nodes = node_shapes(pools.nodes)
+def _placed(recipe: Recipe, pools: PoolsOptions) -> Iterator[Finding]:
+    nodes = node_groups(pools.nodes)
     for node in nodes:
         yield Finding("Nodes", "ok", _of_node(node))
     all_steps = steps(recipe, "output")
@@ -263,7 +263,7 @@ def _placed(recipe: Recipe, pools: Pools) -> Iterator[Finding]:
     if slow and not has_gpus(nodes):
         text = f"no node has one: {', '.join(slow)} would run on CPUs, far more slowly"
         yield Finding("GPU", "note", text, "Use nodes with GPUs, or a recipe without models.")
-    groups = grouped(all_steps, has_gpus=has_gpus(nodes))
+    groups = group_steps(all_steps, has_gpus=has_gpus(nodes))
     sizing = size_pools(pools, nodes, [pool for pool, _ in groups], _ROWS, used_cpus())
     unplaced = {problem.partition(":")[0] for problem in sizing.problems}
     for pool, of_group in groups:
@@ -278,13 +278,13 @@ def _placed(recipe: Recipe, pools: Pools) -> Iterator[Finding]:
         )
 
 
-def _of_node(node: NodeShape) -> str:
+def _of_node(node: NodeGroup) -> str:
     labels = {
         name: value
         for name, value in (node.labels or {}).items()
         if name == ACCELERATOR or not name.startswith("ray.io/")
     }
-    count = f"{node.up} up" if node.possible == node.up else f"{node.up} up, max {node.possible}"
+    count = f"{node.up} up" if node.max_nodes == node.up else f"{node.up} up, max {node.max_nodes}"
     resources = _resources(node.cpus, node.gpus, node.memory_gib)
     shape = f"{node.name}: {resources}" if node.name else resources
     return "; ".join(filter(None, (shape, describe_labels(labels), count)))

@@ -15,9 +15,9 @@ from importlib.metadata import version
 
 from rich.console import Console
 
-from cluster.pools import Pools, PoolSize
+from cluster.pools import PoolSize, PoolsOptions
 from cluster.session import address_of, submitted_job
-from jobs.driver.cost import Cost, groups_up
+from jobs.driver.cost import Cost, node_groups_up
 from jobs.driver.heartbeat import Heartbeat, graceful_stop, heartbeat
 from jobs.driver.passes import execute
 from jobs.driver.placement import connected, fit_to_cluster, start_timeout_s
@@ -29,7 +29,7 @@ from jobs.preflight import check_weights, to_download
 from manifests import runs
 from manifests.errors import CatalogCleanupError, OutputError
 from manifests.ledger import Ledger, RetryPolicy, Tally, reconcile, set_aside
-from manifests.planning.pairing import Policy
+from manifests.planning.pairing import UnmarkedPolicy
 from manifests.planning.plan import Plan, load_plan, make_plan, resolve_output
 from stages.pipeline import steps as steps_of_recipe
 from stages.recipe import Recipe
@@ -74,11 +74,11 @@ def run(
     check_inputs: bool = True,
     strict: bool = False,
     rows_per_shard: int | None = None,
-    unmarked: Policy | None = None,
+    unmarked: UnmarkedPolicy | None = None,
     mask: str = "",
     masks: str = "",
     address: str | None = None,
-    pools: Pools | Mapping[str, PoolSize] | None = None,
+    pools: PoolsOptions | Mapping[str, PoolSize] | None = None,
     prices: Mapping[str, float] | None = None,
     steps: Callable[[Recipe, str], Sequence[Step]] = steps_of_recipe,
 ) -> Outcome:
@@ -106,7 +106,7 @@ def run(
         address: of a Ray cluster; None: the one of ``RAY_ADDRESS``, or a private one.
         pools: resources and max number of actors; None: the defaults. Fixed sizes by pool are for
             tests.
-        prices: group of nodes -> dollars per node-hour; None: costs are not reported.
+        prices: node group -> dollars per node-hour; None: costs are not reported.
         steps: builds the steps of the recipe; replaced only in tests.
 
     Raises:
@@ -120,7 +120,7 @@ def run(
     """
     started = time.monotonic()
     output = resolve_output(output).uri
-    pools = pools or Pools()
+    pools = pools or PoolsOptions()
     recipe = with_absolute_paths(recipe)
     plan = make_plan(
         manifest,
@@ -136,7 +136,7 @@ def run(
         console.print(f"note: {note}")
     recipe, models = check_weights(recipe, console, here=address_of(address) == "local")
     images = f"{output}/images/{recipe.label}"
-    facts = {
+    content = {
         "manifest": plan.manifest,
         "mask": mask,
         "masks": masks,
@@ -164,15 +164,15 @@ def run(
             f"note: {output} has no results of this recipe and its options: --retry has no effect."
         )
         console.print(text, highlight=False)
-    record = runs.claim(output, facts)
-    cost = Cost(prices, groups_up) if prices else None
+    record = runs.claim(output, content)
+    cost = Cost(prices, node_groups_up) if prices else None
     status = "failed"
     try:
         with heartbeat(record) as heart:
             runs.raise_if_running(record, console.print)
-            policy = RetryPolicy(record.run_id, frozenset(retry))
+            retry_policy = RetryPolicy(record.run_id, frozenset(retry))
             extra = extra_schema(plan.shard_file(0).read_table().schema)
-            spec = RunSpec(plan, extra, recipe, policy, steps, check_inputs=check_inputs)
+            spec = RunSpec(plan, extra, recipe, retry_policy, steps, check_inputs=check_inputs)
             beyond = 0
             if limit is not None:
                 spec, beyond = limit_rows(spec, numbers, limit)
@@ -180,7 +180,7 @@ def run(
             tally = _execute(spec, numbers, console, address, pools, heart=heart, cost=cost)
             if beyond:
                 console.print(f"--limit left out {format_count(beyond, 'photo')} without a result.")
-        status = "unfinished" if tally.pending_count or tally.superseded else "finished"
+        status = "unfinished" if tally.pending_count or tally.superseded_by_shard else "finished"
         if tally.pending_count and heart.is_stopping:
             status = "stopped"
     except KeyboardInterrupt:
@@ -218,7 +218,7 @@ def dry_run(
     check_inputs: bool = True,
     strict: bool = False,
     rows_per_shard: int | None = None,
-    unmarked: Policy | None = None,
+    unmarked: UnmarkedPolicy | None = None,
     mask: str = "",
     masks: str = "",
     address: str | None = None,
@@ -230,11 +230,11 @@ def dry_run(
         OutputError: likewise.
         WeightsError: likewise, as far as can be checked without downloading weights.
     """
-    place = resolve_output(output)
+    path = resolve_output(output)
     here = address_of(address) == "local"
     recipe, used = check_weights(with_absolute_paths(recipe), console, here=here, download=False)
     with tempfile.TemporaryDirectory() as folder:
-        where = place.uri if load_plan(place.uri) else folder
+        where = path.uri if load_plan(path.uri) else folder
         plan = make_plan(
             manifest,
             where,
@@ -243,10 +243,10 @@ def dry_run(
             unmarked=unmarked or recipe.unmarked_policy,
             mask=mask,
             masks=masks,
-            results=place.uri,
+            results=path.uri,
         )
         numbers = parse_shards(shards, plan) if shards else range(plan.shards)
-        ledger, policy = Ledger(place.uri, recipe.hash), RetryPolicy("", frozenset(retry))
+        ledger, policy = Ledger(path.uri, recipe.hash), RetryPolicy("", frozenset(retry))
         tally = reconcile(plan, ledger, policy, numbers)
         usable = tally.pending_count - count_unusable(plan, ledger, policy, tally.pending_by_shard)
     count = min(limit or usable, usable)
@@ -263,7 +263,7 @@ def dry_run(
     lines += [f"would be {verb} by recipe {recipe.name}: {count}"]
     if check_inputs and tally.ended:
         lines += [f"not checked: photos that are done and have changed would be {verb} again"]
-    folder = f"{place.uri}/{'images' if recipe.fills else 'masks'}/{recipe.label}/"
+    folder = f"{path.uri}/{'images' if recipe.fills else 'masks'}/{recipe.label}/"
     lines += [f"results: {folder}"] if known else []
     for line in lines:
         console.print(line)
@@ -274,18 +274,20 @@ def _execute(
     shards: Collection[int],
     console: Console,
     address: str | None,
-    pools: Pools | Mapping[str, PoolSize],
+    pools: PoolsOptions | Mapping[str, PoolSize],
     *,
     heart: Heartbeat,
     cost: Cost | None,
 ) -> Tally:
     """Reconcile, run the passes if rows are pending, and reconcile again."""
-    tally = _repair(spec, shards, reconcile(spec.plan, spec.ledger, spec.policy, shards), console)
+    tally = _repair(
+        spec, shards, reconcile(spec.plan, spec.ledger, spec.retry_policy, shards), console
+    )
     if spec.check_inputs and tally.ended <= _MAX_CHECKED_HERE:
         with ThreadPoolExecutor(_CHECK_THREADS) as pool:
             changed = sum(pool.map(lambda shard: mark_stale(spec, shard), shards))
         if changed:
-            tally = reconcile(spec.plan, spec.ledger, spec.policy, shards)
+            tally = reconcile(spec.plan, spec.ledger, spec.retry_policy, shards)
         spec = replace(spec, check_inputs=False)
     if not tally.pending_count and not spec.check_inputs:
         console.print(f"0 of {format_count(tally.rows, 'photo')} are left to do.")
@@ -323,11 +325,11 @@ def _repair(spec: RunSpec, shards: Collection[int], tally: Tally, console: Conso
         text = f"note: {file.uri} is damaged; it is set aside, and its photos are redone."
         console.print(text)
         set_aside(file)
-    for shard in tally.superseded:
+    for shard in tally.superseded_by_shard:
         spec.ledger.compact(shard)
-    if not tally.damaged and not tally.superseded:
+    if not tally.damaged and not tally.superseded_by_shard:
         return tally
-    return reconcile(spec.plan, spec.ledger, spec.policy, shards)
+    return reconcile(spec.plan, spec.ledger, spec.retry_policy, shards)
 
 
 def parse_shards(text: str, plan: Plan) -> list[int]:
@@ -357,15 +359,15 @@ def parse_shards(text: str, plan: Plan) -> list[int]:
 
 
 def _exit_code(tally: Tally) -> int:
-    if tally.pending_count or tally.superseded:
+    if tally.pending_count or tally.superseded_by_shard:
         return EXIT_UNFINISHED
     return EXIT_SOME_FAILED if tally.failed or tally.crashed else EXIT_ALL_OK
 
 
 def _counts(tally: Tally) -> dict[str, object]:
     """The counts of a tally, for ``run.json``."""
-    left = {"missing": tally.pending, "missing_count": tally.pending_count}
-    return tally.ended_counts() | left | {"superseded": tally.superseded}
+    pending = {"missing": tally.pending, "missing_count": tally.pending_count}
+    return tally.ended_counts() | pending | {"superseded": tally.superseded_by_shard}
 
 
 def _now() -> str:

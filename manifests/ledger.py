@@ -1,7 +1,7 @@
-"""The lineage as a ledger: which rows are done, which failed, and which remain.
+"""The lineage as a ledger: which rows are ok, which failed, and which are pending.
 
 Its files are ``<output>/lineage/recipe=<hash>/shard=NNNNN/*.parquet``, one for each batch of rows
-that ended together; they are merged when the shard is done. The remaining rows of a shard are its
+that ended together; they are merged when all rows of the shard ended. Its pending rows are its
 manifest rows minus its lineage rows of the same recipe. They are computed shard by shard, so no
 process ever needs a list of all ids.
 
@@ -29,7 +29,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from manifests.planning.plan import Plan, shard_name
 from manifests.schema import CRASHED, FAILED, OK, STALE, lineage_schema
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 
 #: Reading a shard's few small files is bound by I/O.
 _READER_THREADS = 16
@@ -58,10 +58,10 @@ _DETAILS = re.compile(r"(, )?quality \d+| \([^)]*\)|:.*|\d+ (?=further)")
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Which recorded rows count as done.
+    """Which recorded rows count as ended.
 
     Attributes:
-        run_id: of this run. The rows it recorded are done, regardless of ``retry``.
+        run_id: of this run. The rows it recorded count as ended, regardless of ``retry``.
         retry: statuses that are redone if an earlier run recorded them.
     """
 
@@ -100,19 +100,19 @@ class Ledger:
         return rows.select([name for name in columns if name in rows.column_names])
 
     def ended(self, shard: int, policy: RetryPolicy, columns: Sequence[str] = ()) -> pa.Table:
-        """Read the rows that are done: how they ended, and further columns."""
+        """Read the rows that ended: how they did, and further columns."""
         rows, _ = self._read(shard, [*_OUTCOME_COLUMNS, *columns])
         return _ended(self._latest(rows), policy)
 
     def pending(
         self, plan: Plan, shard: int, policy: RetryPolicy, columns: Sequence[str] = ()
     ) -> pa.Table:
-        """Read the selected planned rows of a shard that are not done.
+        """Read the selected planned rows of a shard that are pending.
 
         Args:
             plan: the plan.
             shard: number of the shard.
-            policy: which recorded rows count as done.
+            policy: which recorded rows count as ended.
             columns: those to read, among them :data:`IDENTITY_COLUMNS`; empty: all.
         """
         rows = plan.read_shard(shard, [*columns] or None)
@@ -124,9 +124,9 @@ class Ledger:
         recorded, damaged = self._read(shard, [*_OUTCOME_COLUMNS, *_FIDELITY_COLUMNS])
         latest = self._latest(recorded)
         rows = _ended(latest, policy)
-        done = row_keys(rows)
-        left = _without(planned, done)["id"]
-        rows = rows.filter(pc.is_in(done, value_set=row_keys(planned)))
+        ended = row_keys(rows)
+        pending = _without(planned, ended)["id"]
+        rows = rows.filter(pc.is_in(ended, value_set=row_keys(planned)))
         statuses = _counts(rows["status"])
         by_fidelity, reasons = count_fidelity(rows)
         superseded = recorded.num_rows - latest.num_rows
@@ -138,10 +138,10 @@ class Ledger:
             crashed=statuses[CRASHED],
             by_fidelity=by_fidelity,
             reencoded_reasons=reasons,
-            pending=[(shard, name) for name in left.slice(0, MAX_NAMED_ROWS).to_pylist()],
-            pending_count=len(left),
-            pending_by_shard={shard: len(left)} if len(left) else {},
-            superseded={shard: superseded} if superseded else {},
+            pending=[(shard, name) for name in pending.slice(0, MAX_NAMED_ROWS).to_pylist()],
+            pending_count=len(pending),
+            pending_by_shard={shard: len(pending)} if len(pending) else {},
+            superseded_by_shard={shard: superseded} if superseded else {},
             damaged=damaged,
         )
 
@@ -150,7 +150,7 @@ class Ledger:
 
         It is written before the others are deleted. If the process is killed in between, rows exist
         twice; one of them counts, and the next call merges them. If another process is merging the
-        same shard, or a file is damaged, nothing is done.
+        same shard, or a file is damaged, nothing happens.
         """
         files = self._folder(shard).files()
         if len(files) < 2:
@@ -175,16 +175,16 @@ class Ledger:
             pa.table({"run": rows["run_id"], "ends": ends, "at": rows["finished_at"]}),
             [("run", "ascending"), ("ends", "ascending"), ("at", "ascending")],
         )
-        places = pa.table({"id": rows["id"].take(order), "place": np.arange(len(order))})
-        last = places.group_by("id", use_threads=False).aggregate([("place", "max")])
-        return rows.take(order.take(last["place_max"].combine_chunks()))
+        positions = pa.table({"id": rows["id"].take(order), "position": np.arange(len(order))})
+        last = positions.group_by("id", use_threads=False).aggregate([("position", "max")])
+        return rows.take(order.take(last["position_max"].combine_chunks()))
 
     def _located(self, rows: pa.Table) -> pa.Table:
         """Rewrite the URIs of stored files to this output folder, which may have been moved.
 
         URIs that do not have the form of :data:`_STORED` are kept.
         """
-        here, ids = Place.of(self.output).uri, rows["id"].to_pylist()
+        here, ids = StoragePath.of(self.output).uri, rows["id"].to_pylist()
         for name in _STORED.keys() & {*rows.column_names}:
             pairs = zip(rows[name].to_pylist(), ids, strict=True)
             uris = [uri and _moved(uri, here, _STORED[name], id_) for uri, id_ in pairs]
@@ -197,14 +197,14 @@ class Ledger:
         stop=stop_after_attempt(10),
         reraise=True,
     )
-    def _read(self, shard: int, columns: Iterable[str]) -> tuple[pa.Table, list[Place]]:
+    def _read(self, shard: int, columns: Iterable[str]) -> tuple[pa.Table, list[StoragePath]]:
         return _read_files(self._folder(shard).files(), list(dict.fromkeys(columns)))
 
-    def _new_file(self, shard: int) -> Place:
+    def _new_file(self, shard: int) -> StoragePath:
         return self._folder(shard) / f"{uuid.uuid4().hex}.parquet"
 
-    def _folder(self, shard: int) -> Place:
-        folder = Place.of(self.output) / "lineage" / f"recipe={self.recipe_hash}"
+    def _folder(self, shard: int) -> StoragePath:
+        folder = StoragePath.of(self.output) / "lineage" / f"recipe={self.recipe_hash}"
         return folder / shard_name(shard)
 
 
@@ -223,12 +223,12 @@ def row_keys(table: pa.Table) -> pa.Array:
     return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
 
 
-def _without(planned: pa.Table, done: pa.Array) -> pa.Table:
-    """The planned rows whose keys are not among the done ones: the anti-join."""
-    return planned.filter(pc.invert(pc.is_in(row_keys(planned), value_set=done)))
+def _without(planned: pa.Table, ended: pa.Array) -> pa.Table:
+    """The planned rows whose keys are not among the ended ones: the anti-join."""
+    return planned.filter(pc.invert(pc.is_in(row_keys(planned), value_set=ended)))
 
 
-def set_aside(file: Place) -> None:
+def set_aside(file: StoragePath) -> None:
     """Rename a damaged file so that it is no longer read as lineage; it is not deleted."""
     file.rename(f".damaged-{file.name.removesuffix('.parquet')}")
 
@@ -239,16 +239,16 @@ class Tally:
 
     Attributes:
         rows: ids planned.
-        ok: rows that are done.
+        ok: rows whose result is stored.
         unchanged: those of them with an empty mask.
         failed: error code -> rows.
         crashed: rows whose process died.
-        by_fidelity: ``fidelity`` -> done rows, also those with an empty mask (``identical``).
+        by_fidelity: ``fidelity`` -> ok rows, also those with an empty mask (``identical``).
         reencoded_reasons: reason -> rows, for those that are ``reencoded``.
         pending: (shard, id) of pending rows, the first :data:`MAX_NAMED_ROWS`.
         pending_count: number of pending rows.
         pending_by_shard: shard -> number of pending rows, if there are any.
-        superseded: shard -> rows that do not count, since a later row of the same id does.
+        superseded_by_shard: shard -> rows that do not count, since a later row of the same id does.
         damaged: lineage files that cannot be read.
     """
 
@@ -262,8 +262,8 @@ class Tally:
     pending: list[tuple[int, str]] = field(default_factory=list)
     pending_count: int = 0
     pending_by_shard: dict[int, int] = field(default_factory=dict)
-    superseded: dict[int, int] = field(default_factory=dict)
-    damaged: list[Place] = field(default_factory=list)
+    superseded_by_shard: dict[int, int] = field(default_factory=dict)
+    damaged: list[StoragePath] = field(default_factory=list)
 
     @property
     def failed_count(self) -> int:
@@ -299,7 +299,7 @@ class Tally:
         self.pending_count += other.pending_count
         self.pending = (self.pending + other.pending)[:MAX_NAMED_ROWS]
         self.pending_by_shard |= other.pending_by_shard
-        self.superseded |= other.superseded
+        self.superseded_by_shard |= other.superseded_by_shard
         self.damaged += other.damaged
 
 
@@ -319,7 +319,7 @@ def tallies(
     Args:
         plan: the plan.
         ledger: its lineage.
-        policies: shard -> which of its rows count as done.
+        policies: shard -> which of its rows count as ended.
     """
     with ThreadPoolExecutor(_READER_THREADS) as pool:
         parts = pool.map(lambda each: ledger.tally(plan, *each), policies.items())
@@ -332,20 +332,20 @@ def _counts(column: pa.ChunkedArray) -> Counter[str]:
 
 
 def count_fidelity(rows: pa.Table) -> tuple[Counter[str], Counter[str]]:
-    """Count done rows by ``fidelity``, and the ``reencoded`` ones by reason.
+    """Count ok rows by ``fidelity``, and the ``reencoded`` ones by reason.
 
     Arrow groups the notes first, since a shard has few different ones. Rows of an earlier version
     lack the columns, and are not counted.
     """
     if not {*_FIDELITY_COLUMNS} <= {*rows.column_names}:
         return Counter(), Counter()
-    done = rows.filter(pc.equal(rows["status"], OK))
-    notes = done["fidelity_note"].filter(pc.equal(done["fidelity"], "reencoded"))
+    ok = rows.filter(pc.equal(rows["status"], OK))
+    notes = ok["fidelity_note"].filter(pc.equal(ok["fidelity"], "reencoded"))
     reasons = Counter[str]()
     for note, count in _counts(pc.fill_null(notes, "")).items():
         reason = _DETAILS.sub("", note).strip(" ,;") or "no reason recorded"
         reasons[reason] += count
-    return _counts(done["fidelity"].drop_null()), reasons
+    return _counts(ok["fidelity"].drop_null()), reasons
 
 
 def _ended(latest: pa.Table, policy: RetryPolicy) -> pa.Table:
@@ -355,7 +355,9 @@ def _ended(latest: pa.Table, policy: RetryPolicy) -> pa.Table:
     return latest.filter(pc.and_(ends, pc.or_(pc.invert(retried), ours)))
 
 
-def _read_files(files: Iterable[Place], columns: list[str] | None) -> tuple[pa.Table, list[Place]]:
+def _read_files(
+    files: Iterable[StoragePath], columns: list[str] | None
+) -> tuple[pa.Table, list[StoragePath]]:
     """Read the rows of some files, and which are damaged; all columns if None.
 
     Raises:

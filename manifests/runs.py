@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.errors import OutputError
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 
 #: Interval of an active run's heartbeats.
 HEARTBEAT_S = 10.0
@@ -47,27 +47,27 @@ class RunRecord:
         output: the folder, absolute path or URI.
         run_id: ``NNNNNN-xxxxxx``: its number, which orders the runs, and a part that is unique
             across outputs.
-        facts: the content of ``run.json``.
+        content: the content of ``run.json``.
     """
 
     output: str
     run_id: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    content: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def place(self) -> Place:
+    def folder(self) -> StoragePath:
         """The run's own folder."""
         return _folder(self.output) / self.run_id.partition("-")[0]
 
     def write(self, **more: Any) -> RunRecord:
-        """Store the record with some facts changed; return the new record."""
-        facts = dict(self.facts) | more
-        (self.place / "run.json").write(json.dumps(facts, indent=2).encode())
-        return RunRecord(self.output, self.run_id, facts)
+        """Store the record with some of its content changed; return the new record."""
+        content = dict(self.content) | more
+        (self.folder / "run.json").write(json.dumps(content, indent=2).encode())
+        return RunRecord(self.output, self.run_id, content)
 
     def beat(self, **progress: Any) -> None:
         """Record a heartbeat and the run's progress."""
-        (self.place / "alive.json").write(json.dumps({"at": _now()} | progress).encode())
+        (self.folder / "alive.json").write(json.dumps({"at": _now()} | progress).encode())
 
     def successor(self) -> str | None:
         """The id of a later run of the same photos that is at work; None if there is none.
@@ -77,34 +77,34 @@ class RunRecord:
         number = int(self.run_id.partition("-")[0])
         later = [each for each in sorted(_numbers(self.output)) if each > number]
         for other in filter(None, (_load(self.output, each) for each in later)):
-            if _overlap(self.facts, other.facts) and seems_alive(other):
+            if _overlap(self.content, other.content) and seems_alive(other):
                 return other.run_id
         return None
 
     def progress(self) -> dict[str, Any]:
         """The progress that the last heartbeat recorded; empty if there was none."""
         try:
-            progress = json.loads((self.place / "alive.json").read())
+            progress = json.loads((self.folder / "alive.json").read())
         except (FileNotFoundError, ValueError):
             return {}
         return progress if isinstance(progress, dict) else {}
 
     def request_stop(self) -> None:
         """Request a graceful stop: the run finishes and records the photos in flight."""
-        (self.place / "stop").write(b"")
+        (self.folder / "stop").write(b"")
 
     @property
     def stop_requested(self) -> bool:
         """Whether a stop was requested."""
-        return (self.place / "stop").info().mtime_ns is not None
+        return (self.folder / "stop").info().mtime_ns is not None
 
 
-def claim(output: str, facts: Mapping[str, Any]) -> RunRecord:
+def claim(output: str, content: Mapping[str, Any]) -> RunRecord:
     """Start a run: claim the next number, and store the record under it.
 
     Args:
         output: absolute path or URI.
-        facts: content of ``run.json``; ``run_id``, ``status``, ``started_at`` and what identifies
+        content: content of ``run.json``; ``run_id``, ``status``, ``started_at`` and what identifies
             this process are added.
 
     Raises:
@@ -115,8 +115,8 @@ def claim(output: str, facts: Mapping[str, Any]) -> RunRecord:
         number += 1
         run_id = f"{number:06d}-{uuid.uuid4().hex[:6]}"
         ours = {"run_id": run_id, "status": "running", "started_at": _now()} | _process()
-        record = RunRecord(output, run_id, dict(facts) | ours)
-        if (record.place / "run.json").create(json.dumps(record.facts, indent=2).encode()):
+        record = RunRecord(output, run_id, dict(content) | ours)
+        if (record.folder / "run.json").create(json.dumps(record.content, indent=2).encode()):
             _active.add(run_id)
             return record
 
@@ -136,9 +136,9 @@ def latest_by_recipe(output: str) -> dict[str, RunRecord]:
     """Recipe hash -> the last run that was not refused; ordered by run, the latest at the end."""
     latest: dict[str, RunRecord] = {}
     for record in records(output):
-        if record.facts.get("status") != "refused":
-            latest.pop(record.facts["recipe_hash"], None)
-            latest[record.facts["recipe_hash"]] = record
+        if record.content.get("status") != "refused":
+            latest.pop(record.content["recipe_hash"], None)
+            latest[record.content["recipe_hash"]] = record
     return latest
 
 
@@ -156,10 +156,10 @@ def raise_if_running(ours: RunRecord, log: Callable[[str], None]) -> None:
         OutputError: ``output.in_use``.
     """
     for other in records(ours.output):
-        if other.run_id >= ours.run_id or not _overlap(ours.facts, other.facts):
+        if other.run_id >= ours.run_id or not _overlap(ours.content, other.content):
             continue
         if wait_for_liveness(ours, other, log):
-            where = f"{other.facts.get('host')}, process {other.facts.get('process')}"
+            where = f"{other.content.get('host')}, process {other.content.get('process')}"
             raise OutputError(
                 "output.in_use",
                 f"Run {other.run_id} is active on {ours.output} with the same recipe ({where}).",
@@ -175,7 +175,7 @@ def wait_for_liveness(ours: RunRecord, other: RunRecord, log: Callable[[str], No
     Returns:
         Whether it is active.
     """
-    if other.facts.get("status") != "running":
+    if other.content.get("status") != "running":
         return False
     if (is_here := _runs_here(other)) is not None:
         return is_here
@@ -192,13 +192,13 @@ def wait_for_liveness(ours: RunRecord, other: RunRecord, log: Callable[[str], No
         time.sleep(_POLL_S)
         if _last_written_ns(other) != before:
             current = _load(other.output, int(other.run_id.partition("-")[0]))
-            return current is not None and bool(current.facts.get("status") == "running")
+            return current is not None and bool(current.content.get("status") == "running")
     return False
 
 
 def seems_alive(record: RunRecord) -> bool:
     """Whether a run seems to be active, without waiting and without writing anything."""
-    if record.facts.get("status") != "running":
+    if record.content.get("status") != "running":
         return False
     if (is_here := _runs_here(record)) is not None:
         return is_here
@@ -211,7 +211,7 @@ def _runs_here(record: RunRecord) -> bool | None:
     whose processes cannot be seen.
     """
     machine, started, process = (
-        record.facts.get(name) for name in ("machine", "process_started", "process")
+        record.content.get(name) for name in ("machine", "process_started", "process")
     )
     if not started or machine != _machine():
         return None
@@ -222,7 +222,7 @@ def _runs_here(record: RunRecord) -> bool | None:
 
 def _last_written_ns(record: RunRecord) -> int | None:
     """When the run last wrote its record or heartbeat, in ns by the storage's clock."""
-    signs = [(record.place / name).info().mtime_ns for name in ("alive.json", "run.json")]
+    signs = [(record.folder / name).info().mtime_ns for name in ("alive.json", "run.json")]
     return max((sign for sign in signs if sign), default=None)
 
 
@@ -235,8 +235,8 @@ def _overlap(ours: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def _load(output: str, number: int) -> RunRecord | None:
     try:
-        facts = json.loads((_folder(output) / f"{number:06d}" / "run.json").read())
-        return RunRecord(output, facts["run_id"], facts)
+        content = json.loads((_folder(output) / f"{number:06d}" / "run.json").read())
+        return RunRecord(output, content["run_id"], content)
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         return None
 
@@ -245,12 +245,12 @@ def _numbers(output: str) -> Collection[int]:
     return [int(each.name) for each in _folder(output).folders() if each.name.isdigit()]
 
 
-def _folder(output: str) -> Place:
-    return Place.of(output) / "runs"
+def _folder(output: str) -> StoragePath:
+    return StoragePath.of(output) / "runs"
 
 
 def _process() -> dict[str, Any]:
-    """The facts that identify this process uniquely, also among past ones."""
+    """What identifies this process uniquely, also among past ones."""
     return {
         "host": socket.gethostname(),
         "machine": _machine(),

@@ -1,6 +1,6 @@
 """The columns of manifests, shards and the lineage: names, types, units and meanings.
 
-One lineage row records how one photo ended and how to reproduce it. The manifest's other columns
+One lineage row records how one photo ended and how to reproduce it. The manifest's extra columns
 follow these under their own names (``manifest_<name>`` if a name is taken).
 """
 
@@ -21,7 +21,7 @@ SHAPE_COLUMNS = ("boxes", "polygons", "rle")
 #: Columns that mark a photo; a manifest has at least one of these.
 MARK_COLUMNS = ("mask", *SHAPE_COLUMNS)
 
-#: Columns of a shard file, before the manifest's other columns. A row with an error was rejected
+#: Columns of a shard file, before the manifest's extra columns. A row with an error was rejected
 #: when the manifest was planned; it is recorded as failed, and its files are never read.
 SHARD_SCHEMA = pa.schema(
     [
@@ -272,7 +272,7 @@ def lineage_row(columns: Mapping[str, Any]) -> LineageRow:
 
 
 def lineage_schema(extra: pa.Schema | None = None) -> pa.Schema:
-    """The schema of a lineage file, with the manifest's other columns at the end."""
+    """The schema of a lineage file, with the manifest's extra columns at the end."""
     ours = [
         pa.field(f.name, f.metadata["type"], metadata={"doc": f.metadata["doc"]})
         for f in fields(LineageRow)

@@ -89,7 +89,7 @@ class Photo:
     Attributes:
         lineage: the row's record, which steps add to.
         shard: number of the row's shard.
-        extra: the manifest's other columns, by their names in the lineage.
+        extra: the manifest's extra columns, by their names in the lineage.
         prompt: the encoded prompt for the refiner.
         original: the photo's file; freed when the row ends. It is not sent to other actors: the
             last one reads it again, see :func:`stages.steps.fetch.build_fetch_again`.

@@ -11,12 +11,17 @@ from typing import Any
 
 import jinja2
 
-from cluster.pools import Pools
+from cluster.pools import PoolsOptions
 
 HERE = Path(__file__).parent
 
 #: Written into this folder, from the template of the same name.
-NAMES = ("pools.toml", "kuberay/raycluster.yaml", "kuberay/rayjob.yaml", "aws/ray-up.yaml")
+GENERATED_FILES = (
+    "pools.toml",
+    "kuberay/raycluster.yaml",
+    "kuberay/rayjob.yaml",
+    "aws/ray-up.yaml",
+)
 
 _CONTEXT = {
     "generated": "Made by `python -m cluster.deploy.generate`; a test checks that it is current.",
@@ -32,7 +37,7 @@ class MachineType:
     """
 
     pool: str
-    aws: str
+    ec2_type: str
     cpus: int
     memory_gib: int
     gpus: int
@@ -47,7 +52,7 @@ class MachineType:
     @property
     def labels(self) -> Mapping[str, str]:
         """The nodes' labels in Ray, which the pool's actors select by default."""
-        selector: dict[str, str] = getattr(Pools(), self.pool).label_selector
+        selector: dict[str, str] = getattr(PoolsOptions(), self.pool).label_selector
         return selector
 
     @property
@@ -72,7 +77,7 @@ def machine_types() -> list[MachineType]:
     return [MachineType(pool, **table) for pool, table in tables.items()]
 
 
-def files() -> dict[str, str]:
+def render_files() -> dict[str, str]:
     """Render the deploy files: path below this folder -> content."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
@@ -81,9 +86,11 @@ def files() -> dict[str, str]:
         autoescape=False,  # noqa: S701 - YAML and TOML, of our own values
     )
     context = _CONTEXT | {"machines": machine_types()}
-    return {name: environment.get_template(f"{name}.j2").render(context) for name in NAMES}
+    return {
+        name: environment.get_template(f"{name}.j2").render(context) for name in GENERATED_FILES
+    }
 
 
 if __name__ == "__main__":
-    for name, content in files().items():
+    for name, content in render_files().items():
         (HERE / name).write_text(content, "utf-8")

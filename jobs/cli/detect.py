@@ -104,8 +104,8 @@ def detect(
     found = write_detected(output)
     photos = format_count(found.rows, "photo")
     console.print(
-        f"{found.path}: {photos}, {found.removed} with something to remove, {found.kept} with "
-        f"kept objects only, {found.failed} failed",
+        f"{found.path}: {photos}, {found.to_remove} with something to remove, "
+        f"{found.kept_only} with kept objects only, {found.failed} failed",
     )
     page = write_report(output, console, sample=sample, recipe=outcome.recipe_hash)
     console.print("Open this page to review and correct it:", style="bold")

@@ -95,7 +95,7 @@ def estimate(
     import json
     from dataclasses import asdict
 
-    from cluster.pools import Pools
+    from cluster.pools import PoolsOptions
     from jobs.driver.cost import load_prices
     from jobs.driver.placement import load_pools
     from jobs.estimate import estimate as compute
@@ -121,7 +121,7 @@ def estimate(
         loaded,
         basis,
         rows,
-        load_pools(pools) if pools else Pools(),
+        load_pools(pools) if pools else PoolsOptions(),
         prices=load_prices(prices) if prices else None,
         deadline_s=deadline_s,
         spot_loss_rate=spot_loss_rate,

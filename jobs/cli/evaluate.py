@@ -15,12 +15,12 @@ from jobs.cli.options import SetOption
 from jobs.cli.printing import console_for
 
 if TYPE_CHECKING:
-    from jobs.evaluation.evaluate import Evaluated
+    from jobs.evaluation.evaluate import Evaluation
 
 #: The recipes that need no weights.
 _DEFAULT_RECIPES = ("telea", "navier-stokes", "patchmatch")
 
-#: Heading -> format of a figure of :class:`jobs.evaluation.evaluate.Figures`.
+#: Heading -> format of a score of :class:`jobs.evaluation.evaluate.Scores`.
 _COLUMNS = {
     "PSNR, dB": "{0.psnr:.2f}",
     "SSIM": "{0.ssim:.3f}",
@@ -85,7 +85,7 @@ def compare(
 
     Exit codes: 0 all rows ok; 3 finished, but some rows failed.
     """
-    from jobs.evaluation.evaluate import evaluate, read_rows
+    from jobs.evaluation.evaluate import evaluate, read_cases
     from jobs.preflight import check_weights
     from stages.recipe import Recipe
 
@@ -95,9 +95,9 @@ def compare(
     names = [each.name for each in loaded]
     if len(set(names)) < len(names):
         raise typer.BadParameter("two recipes have the same name", param_hint="--recipe")
-    rows = read_rows(manifest)
+    cases = read_cases(manifest)
     recipes = [check_weights(each, console, here=True)[0] for each in loaded]
-    results = list(evaluate(rows, recipes, jobs=jobs, views=html is not None))
+    results = list(evaluate(cases, recipes, jobs=jobs, views=html is not None))
     table = [_line(name, [each for each in results if each.recipe == name]) for name in names]
     width = max(map(len, ("recipe", *names)))
     for name, *cells in (["recipe", "rows", *_COLUMNS], *table):
@@ -130,20 +130,20 @@ def make(
         raise typer.BadParameter(f"{error}", param_hint="PHOTO") from None
 
 
-def _line(name: str, results: Sequence[Evaluated]) -> list[str]:
+def _line(name: str, results: Sequence[Evaluation]) -> list[str]:
     """The cells of a recipe's line in the table; empty where all of its rows failed."""
-    from jobs.evaluation.evaluate import mean_figures
+    from jobs.evaluation.evaluate import mean_scores
 
-    mean = mean_figures(results)
+    mean = mean_scores(results)
     cells = (shown.format(mean) if mean else "" for shown in _COLUMNS.values())
-    return [name, str(sum(each.figures is not None for each in results)), *cells]
+    return [name, str(sum(each.scores is not None for each in results)), *cells]
 
 
-def render(results: Sequence[Evaluated], table: Sequence[Sequence[str]]) -> str:
+def render(results: Sequence[Evaluation], table: Sequence[Sequence[str]]) -> str:
     """Render the page, a single file: the table, and each row's photo, reference and results."""
     import jinja2
 
-    rows: dict[str, list[Evaluated]] = {}
+    rows: dict[str, list[Evaluation]] = {}
     for each in results:
         rows.setdefault(each.id, []).append(each)
     environment = jinja2.Environment(

@@ -66,14 +66,14 @@ def doctor(
 
     Exit codes: 0 ready; 1 something is missing.
     """
-    from cluster.pools import Pools
+    from cluster.pools import PoolsOptions
     from jobs.doctor import examine
     from jobs.driver.placement import load_pools
     from stages.recipe import Recipe
 
     console = console_for()
     worst = 0
-    requested = load_pools(pools) if pools else Pools()
+    requested = load_pools(pools) if pools else PoolsOptions()
     for finding in examine(Recipe.load(recipe, set_ or ()), requested, address, s3):
         remedy = f"\n     {finding.remedy}" if finding.remedy else ""
         print_finding(console, finding.state, f"{finding.subject}: {finding.result}{remedy}")

@@ -11,7 +11,7 @@ from jobs.cli import streams
 from jobs.cli.printing import console_for
 
 if TYPE_CHECKING:
-    from manifests.storage.place import Place
+    from manifests.storage.path import StoragePath
     from stages.weights.resolve import Weights
 
 app = typer.Typer(no_args_is_help=True, help="List, download and verify models.")
@@ -57,11 +57,11 @@ def pull(
 ) -> None:
     """Download a model into this machine's cache, and verify it."""
     from jobs.preflight import logging_downloads
-    from manifests.storage.place import Place
+    from manifests.storage.path import StoragePath
     from stages.weights.resolve import get_weights
 
     try:
-        folder = Place.of(to) if to else None
+        folder = StoragePath.of(to) if to else None
     except ValueError as error:
         raise typer.BadParameter(f"{error}", param_hint="--to") from None
     streams.tolerate_lost_output()
@@ -74,7 +74,7 @@ def pull(
         typer.echo(f"Copied; use this in recipes: {_copy(weights, folder)}")
 
 
-def _copy(weights: Weights, folder: Place) -> str:
+def _copy(weights: Weights, folder: StoragePath) -> str:
     """Copy weights into a folder; files at the top come last, since loaders look for them.
 
     Returns:

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
-    from manifests.planning.pairing import Policy
+    from manifests.planning.pairing import UnmarkedPolicy
     from stages.recipe import Recipe
 
 #: Needs no weights and no GPU.
@@ -136,7 +136,7 @@ PricesOption = Annotated[
         metavar="TOML",
         exists=True,
         dir_okay=False,
-        help="Dollars per node-hour, to compute the cost; one line for each group of nodes: "
+        help="Dollars per node-hour, to compute the cost; one line for each node group: "
         "large-gpu = 3.9.",
     ),
 ]
@@ -179,8 +179,8 @@ class ManifestCommand(TyperCommand):
 
 
 def parse_marking(
-    recipe: Recipe, masks: str, mask: str, unmatched: Policy | None
-) -> tuple[Recipe, Policy, str]:
+    recipe: Recipe, masks: str, mask: str, unmatched: UnmarkedPolicy | None
+) -> tuple[Recipe, UnmarkedPolicy, str]:
     """Parse ``--masks``, ``--mask`` and ``--unmatched``.
 
     Returns:

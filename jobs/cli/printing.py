@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jobs.results.recipe_runs import RecipeResults
+    from jobs.results.recipe_results import RecipeResults
     from manifests.ledger import Tally
 
 CRASHED_CODE = "row.crashed"
@@ -40,22 +40,22 @@ def print_finding(console: Console, state: str, text: str) -> None:
     console.print(text)
 
 
-def print_counts(console: Console, tally: Tally, run: RecipeResults) -> None:
+def print_counts(console: Console, tally: Tally, results: RecipeResults) -> None:
     """Print how much was filled, what was kept, and the rows by error code, with remedies.
 
     Args:
         console: where to print.
         tally: the counts.
-        run: the results that were counted, or more of them.
+        results: those that were counted, or more of them.
     """
     from jobs.results.examples import examples_of
     from jobs.results.status import fidelity_lines
     from manifests.errors import describe
 
-    examples = examples_of(run)
+    examples = examples_of(results)
     if examples.largest:
         median, largest = map(format_share, (examples.median_share, examples.largest_share))
-        what = "filled" if run.cleans else "marked"
+        what = "filled" if results.cleans else "marked"
         text = f"{what}: median {median}, largest {largest} of the photo (id {examples.largest})"
         console.print(f"  {text}")
     for line in fidelity_lines(tally.by_fidelity, tally.reencoded_reasons):

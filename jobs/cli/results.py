@@ -26,7 +26,7 @@ def status(
     by_shard: Annotated[bool, typer.Option("--by-shard", help="Also show each shard.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON, with all shards.")] = False,
 ) -> None:
-    """Show how many rows are done, failed and remaining, and the current speed."""
+    """Show how many rows are ok, failed and remaining, and the current speed."""
     from jobs.results.status import as_json
 
     if json_:
@@ -41,26 +41,26 @@ def show_status(console: Console, output: str, *, by_shard: bool) -> None:
 
     from jobs.results.status import recipe_statuses
 
-    for recipe in recipe_statuses(output):
-        run = recipe.run
-        state = run.record.facts["status"]
-        if recipe.is_running:
+    for status in recipe_statuses(output):
+        results = status.results
+        state = results.record.content["status"]
+        if status.is_running:
             state = "running"
         elif state == "running":
             state = "ended unexpectedly; the same command resumes"
-        name = f"recipe {run.name} ({run.hash})"
-        console.print(f"{name}, run {run.record.run_id}: {state}")
-        tallies = {f"{shard:05d}": each for shard, each in recipe.shards.items() if by_shard}
+        name = f"recipe {results.name} ({results.hash})"
+        console.print(f"{name}, run {results.record.run_id}: {state}")
+        tallies = {f"{shard:05d}": each for shard, each in status.shards.items() if by_shard}
         names = ("rows", "ok", "failed", "crashed", "remaining")
         console.print("".join(f"{name:>12}" for name in ("shard", *names)))
-        for shard, each in (tallies | {"all": recipe.total}).items():
+        for shard, each in (tallies | {"all": status.total}).items():
             counts = (each.rows, each.ok, each.failed_count, each.crashed, each.pending_count)
             console.print(f"{shard:>12}" + "".join(f"{count:>12,}" for count in counts))
-        print_counts(console, recipe.total, run)
-        if (left := recipe.seconds_left) is not None:
-            rate = f"{recipe.rows_per_s:.1f} photos/s"
+        print_counts(console, status.total, results)
+        if (left := status.seconds_left) is not None:
+            rate = f"{status.rows_per_s:.1f} photos/s"
             console.print(f"{rate}, {timedelta(seconds=round(left))} left")
-        for file in recipe.total.damaged:
+        for file in status.total.damaged:
             text = f"{file.uri} is damaged; the next run sets it aside."
             console.print(text, style="yellow")
 
@@ -113,7 +113,7 @@ def show_verdicts(console: Console, output: str, sample: int | None = None) -> i
             text = f"{each.found.outside}; previews: {each.found.previews}"
         else:
             kind, state, text = "unchecked", "note", f"could not be checked: {each.detail}"
-            reasons[each.unchecked] += 1
+            reasons[each.unchecked_reason] += 1
         counts[kind] += 1
         print_finding(console, state, f"{each.id}: {text}")
     if not counts:
@@ -161,7 +161,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write a page to review results, and to mark photos to redo.
+    """Write a page to review results, and to choose photos to redo.
 
     The page is DEST/report/index.html. It opens from disk or from a bucket.
     """

@@ -235,15 +235,15 @@ def interruptible() -> Iterator[None]:
 def print_summary(console: Console, output: str, outcome: Outcome) -> None:
     """Print the counts of a run, and the command that names the rows that failed."""
     from jobs.driver.progress import format_count
-    from jobs.results.recipe_runs import recipe_runs
+    from jobs.results.recipe_results import results_by_recipe
 
     tally = outcome.tally
     console.print(
         f"{format_count(tally.rows, 'photo')} in {outcome.seconds:.1f} s: {tally.ok} ok, "
         f"{tally.failed_count} failed, {tally.crashed} crashed",
     )
-    (run,) = (each for each in recipe_runs(output) if each.hash == outcome.recipe_hash)
-    print_counts(console, tally, run)
+    (results,) = (each for each in results_by_recipe(output) if each.hash == outcome.recipe_hash)
+    print_counts(console, tally, results)
     if tally.failed or tally.crashed:
         call = shlex.join(["catalog-cleanup", "failures", output])
         console.print(f"Which rows and why: {call}")

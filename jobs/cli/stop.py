@@ -27,23 +27,23 @@ def stop(
     ray job stop JOB --address http://HEAD:8265. Exit codes: 0 no run is active; 1 one is still
     running.
     """
-    from jobs.results.recipe_runs import reading_runs
+    from jobs.results.recipe_results import reading_runs
     from manifests.errors import OutputError
     from manifests.runs import records
-    from manifests.storage.place import Place
+    from manifests.storage.path import StoragePath
 
     streams.tolerate_lost_output()
     with reading_runs(output):
-        place = Place.of(output).uri
-        found = records(place)
+        folder = StoragePath.of(output).uri
+        found = records(folder)
     if not found:
         raise OutputError("output.not_found", f"There is no run at {output}.")
-    running = _running(place)
+    running = _running(folder)
     for run in running.values():
         typer.echo(f"Run {run.run_id}: finishing the photos in flight ...")
         run.request_stop()
     deadline = time.monotonic() + timeout
-    while (left := running.keys() & _running(place).keys()) and time.monotonic() < deadline:
+    while (left := running.keys() & _running(folder).keys()) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
     typer.echo("The run has not stopped yet." if left else "No run is active there.")
     raise typer.Exit(1 if left else 0)

@@ -96,8 +96,8 @@ def submit(
     if "prices" in files:
         load_prices(files["prices"])
     remote = {each: f"{each}.toml" for each in files}
-    places = (each for each in ("manifest", "output", "masks", "mask") if options.get(each))
-    remote |= {each: absolute(options[each]) for each in places}
+    names = (each for each in ("manifest", "output", "masks", "mask") if options.get(each))
+    remote |= {each: absolute(options[each]) for each in names}
     runtime: dict[str, Any] = {"env_vars": _variables(env or ())}
     if working_dir:
         runtime["py_modules"] = [str(working_dir.absolute() / each) for each in _PACKAGES]
@@ -172,9 +172,9 @@ def _follow(address: str, job: str) -> int:
     return code
 
 
-def absolute(place: str) -> str:
+def absolute(path: str) -> str:
     """Make a path absolute, since the cluster's nodes have another working directory."""
-    return place if "://" in place else str(Path(place).absolute())
+    return path if "://" in path else str(Path(path).absolute())
 
 
 def _variables(env: Sequence[str]) -> dict[str, str]:

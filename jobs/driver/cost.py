@@ -1,4 +1,4 @@
-"""The cost of a run: the time that nodes were up, multiplied by the price of their group."""
+"""The cost of a run: the time that nodes were up, multiplied by the price of their node group."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class Cost:
     """Adds up the cost of a cluster, including the work of others on it.
 
     Args:
-        hourly_usd: group of nodes -> dollars for an hour of each.
-        groups: returns the group of each node that is up.
+        hourly_usd: node group -> dollars for an hour of each node.
+        node_groups: returns the group of each node that is up.
         clock: seconds, as ``time.monotonic``.
     """
 
     def __init__(
         self,
         hourly_usd: Mapping[str, float],
-        groups: Callable[[], Iterable[str]],
+        node_groups: Callable[[], Iterable[str]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._hourly_usd, self._groups, self._clock = hourly_usd, groups, clock
+        self._hourly_usd, self._node_groups, self._clock = hourly_usd, node_groups, clock
         self._at = clock()
         self._lock = Lock()
         self.total_usd = 0.0
@@ -49,7 +49,7 @@ class Cost:
     def accrue(self) -> None:
         """Add the cost of the time since the last call, or since construction."""
         with self._lock:  # heartbeats and the end of the run come from two threads
-            price = sum(self._hourly_usd.get(group, 0.0) for group in self._groups())
+            price = sum(self._hourly_usd.get(group, 0.0) for group in self._node_groups())
             now = self._clock()
             spent = price * (now - self._at) / 3600
             self._at = now
@@ -57,7 +57,7 @@ class Cost:
             COST.add(spent)
 
 
-def groups_up() -> list[str]:
+def node_groups_up() -> list[str]:
     """The group of each node of the cluster that is up; empty for one that has none."""
     import ray
 

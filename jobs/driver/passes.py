@@ -1,15 +1,15 @@
 """Runs the DAG in passes until every row is recorded.
 
 1. *Together*: all rows, at full speed. What a dead worker had in flight is repeated once. This
-   pass is repeated while more than 1,000 rows are missing and the passes make progress.
-2. *Alone*: each missing row is its own block, and none waits behind another, so that only a row
-   that kills its worker is lost again. Skipped if few rows are missing.
+   pass is repeated while more than 1,000 rows are pending and the passes make progress.
+2. *One by one*: each pending row is its own block. None waits behind another, so that only a row
+   that kills its worker is lost again. Skipped if few rows are pending.
 3. *Isolated*: each row runs in its own process, which is watched and may die. Every row ends.
 
 After each pass the ledger is compared with the plan. A row is recorded as crashed if two isolated
 passes made no progress because the worker that watched its process died, too.
 
-A row that ends with ``internal.error`` in the first pass counts as missing, too: the fault may be
+A row that ends with ``internal.error`` in the first pass counts as pending, too: the fault may be
 the machine's. If too many rows do, the run ends.
 """
 
@@ -31,9 +31,9 @@ from jobs.driver.heartbeat import Heartbeat
 from jobs.driver.placement import PoolSizer, explain_start_timeout
 from jobs.driver.progress import format_count, meter
 from jobs.pipeline import metrics
-from jobs.pipeline.monitor import MonitorClient
 from jobs.pipeline.spec import RunSpec
-from jobs.pipeline.units import pending_units, single_rows
+from jobs.pipeline.supervisor import SupervisorClient
+from jobs.pipeline.units import one_by_one_units, pending_units
 from manifests.errors import CatalogCleanupError, ClusterError, RowError, error_from_code
 from manifests.ledger import MAX_NAMED_ROWS, Tally, reconcile
 from manifests.schema import CRASHED, lineage_dict, lineage_schema
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 #: Up to this number of rows are isolated at once: own processes then cost less than another pass.
 _MAX_ISOLATED_AT_ONCE = 32
 
-#: Number of isolated passes without progress after which the missing rows are given up.
+#: Number of isolated passes without progress after which the pending rows are given up.
 _MAX_STALLED_PASSES = 2
 
 #: Threads that merge the lineage files of shards.
@@ -59,7 +59,7 @@ class PassMode(Enum):
     """How rows are distributed to workers."""
 
     TOGETHER = "together"
-    ALONE = "each alone"
+    ONE_BY_ONE = "one by one"
     ISOLATED = "each in its own process"
 
 
@@ -73,7 +73,7 @@ def execute(
     heartbeat: Heartbeat,
     console: Console,
 ) -> Tally:
-    """Run passes until no row is missing, or the run is asked to stop.
+    """Run passes until no row is pending, or the run is asked to stop.
 
     Args:
         spec: the run.
@@ -85,11 +85,11 @@ def execute(
         console: where to print progress.
 
     Raises:
-        CatalogCleanupError: a run-level error; finished rows are recorded.
+        CatalogCleanupError: a run-level error; rows that ended are recorded.
     """
     mode, stalled = PassMode.TOGETHER, 0
-    spec = replace(spec, repeats_internal_errors=True, monitor=MonitorClient.start())
-    heartbeat.on_stop = spec.monitor.request_stop
+    spec = replace(spec, repeats_internal_errors=True, supervisor=SupervisorClient.start())
+    heartbeat.on_stop = spec.supervisor.request_stop
     while True:
         before, ray_errors[:] = tally.pending_count, []
         _run_pass(
@@ -104,7 +104,7 @@ def execute(
             heartbeat=heartbeat,
             console=console,
         )
-        tally = reconcile(spec.plan, spec.ledger, spec.policy, shards)
+        tally = reconcile(spec.plan, spec.ledger, spec.retry_policy, shards)
         spec = replace(spec, check_inputs=False, repeats_internal_errors=False)
         if not tally.pending_count or heartbeat.is_stopping:
             return tally
@@ -134,16 +134,16 @@ def _run_pass(
     pools = size_pools(spec, tally.rows if spec.check_inputs else tally.pending_count)
     if spec.one_by_one:
         # A row that waits behind one that kills its worker would be lost again.
-        pools = {name: size.one_at_a_time(tally.pending_count) for name, size in pools.items()}
-    sizes = [pools[pool] for pool, _ in spec.groups()]
-    monitor = replace(spec.monitor, workers=tuple(size.actors_at_start for size in sizes))
-    spec = replace(spec, monitor=monitor)
+        pools = {name: size.one_by_one(tally.pending_count) for name, size in pools.items()}
+    sizes = [pools[pool] for pool, _ in spec.step_groups()]
+    supervisor = replace(spec.supervisor, actors=tuple(size.actors_at_start for size in sizes))
+    spec = replace(spec, supervisor=supervisor)
     if spec.one_by_one:
-        units = single_rows(spec, tally.pending)
+        units = one_by_one_units(spec, tally.pending)
     else:
         # Where inputs are checked, any shard may have work.
-        left = dict.fromkeys(shards if spec.check_inputs else (), 0) | tally.pending_by_shard
-        units = pending_units(spec, left, sizes[0].actors_at_start)
+        pending = dict.fromkeys(shards if spec.check_inputs else (), 0) | tally.pending_by_shard
+        units = pending_units(spec, pending, sizes[0].actors_at_start)
     if not units:
         return
     with (
@@ -155,10 +155,12 @@ def _run_pass(
         _drain(data, advance, merger.count, heartbeat, tally.ended)
 
 
-def _next_mode(mode: PassMode, missing: int, *, progressed: bool) -> PassMode:
-    if missing <= _MAX_ISOLATED_AT_ONCE or (mode is not PassMode.TOGETHER and not progressed):
+def _next_mode(mode: PassMode, pending_count: int, *, progressed: bool) -> PassMode:
+    if pending_count <= _MAX_ISOLATED_AT_ONCE or (mode is not PassMode.TOGETHER and not progressed):
         return PassMode.ISOLATED
-    return PassMode.TOGETHER if missing > MAX_NAMED_ROWS and progressed else PassMode.ALONE
+    return (
+        PassMode.TOGETHER if pending_count > MAX_NAMED_ROWS and progressed else PassMode.ONE_BY_ONE
+    )
 
 
 def _drain(
@@ -185,8 +187,8 @@ def _drain(
     blocks = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     for block in cast("Iterable[pa.Table]", blocks):
         for row in block.to_pylist():
-            if row["problem"]:
-                raise error_from_code(row["problem_code"], row["problem"])
+            if row["run_error"]:
+                raise error_from_code(row["run_error_code"], row["run_error"])
             if row["internal"]:
                 internal += row["internal"]
                 _raise_if_too_many(internal, recorded, row["internal_error"])
@@ -204,7 +206,7 @@ def _raise_if_too_many(internal: int, recorded: int, last: str) -> None:
 
 
 def _give_up(spec: RunSpec, shards: Collection[int], tally: Tally, ray_errors: list[str]) -> Tally:
-    """Record the missing rows as crashed, if their workers died."""
+    """Record the pending rows as crashed, if their workers died."""
     if not ray_errors:
         return tally
     cause = f"Its worker was lost each time, most recently by {ray_errors[-1].rstrip('.')}."
@@ -215,7 +217,7 @@ def _give_up(spec: RunSpec, shards: Collection[int], tally: Tally, ray_errors: l
         rows = [_crashed(spec, row, reason) for row in planned if row["id"] in names]
         spec.ledger.add(shard, rows, lineage_schema(spec.extra))
         metrics.record_rows(rows)
-    return reconcile(spec.plan, spec.ledger, spec.policy, shards)
+    return reconcile(spec.plan, spec.ledger, spec.retry_policy, shards)
 
 
 def _crashed(spec: RunSpec, row: dict[str, Any], reason: str) -> dict[str, Any]:
@@ -230,7 +232,7 @@ def _crashed(spec: RunSpec, row: dict[str, Any], reason: str) -> dict[str, Any]:
 
 
 class Merger:
-    """Merges the lineage files of each finished shard, while others are processed.
+    """Merges the lineage files of each shard whose rows ended, while others are processed.
 
     Args:
         spec: the run.
@@ -239,7 +241,7 @@ class Merger:
 
     def __init__(self, spec: RunSpec, expected: Mapping[int, int]) -> None:
         self._ledger = spec.ledger
-        self._left = dict(expected)
+        self._pending = dict(expected)
         self._unmerged: set[int] = set()
         self._pool = ThreadPoolExecutor(_MERGE_THREADS)
 
@@ -247,9 +249,9 @@ class Merger:
         return self
 
     def count(self, shard: int, rows: int) -> None:
-        """Count further recorded rows of a shard; merge it when it is done, once."""
-        before = self._left.get(shard, 0)
-        self._left[shard] = before - rows
+        """Count further recorded rows of a shard; merge it when all of them are, once."""
+        before = self._pending.get(shard, 0)
+        self._pending[shard] = before - rows
         self._unmerged.add(shard)
         if before > 0 >= before - rows:
             self._unmerged.discard(shard)
@@ -261,7 +263,7 @@ class Merger:
             self._ledger.compact(shard)
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        """Merge the unfinished shards, and wait; after an error, only for what has begun.
+        """Merge the other shards, and wait; after an error, only for what has begun.
 
         Without storage each shard would take minutes. The next run merges them.
         """

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.nodes import node_shapes, used_cpus, wait_for_room
-from cluster.pools import Pools, PoolSize
+from cluster.nodes import node_groups, used_cpus, wait_for_room
+from cluster.pools import PoolSize, PoolsOptions
 from cluster.private_ray import StartError
 from cluster.session import ray_session
 from cluster.sizing import has_gpus, size_pools, unplaced
@@ -17,23 +17,23 @@ from manifests.errors import ClusterError
 from manifests.toml_files import load_toml
 
 #: The options of a pools' file, or fixed sizes.
-RequestedPools = Pools | Mapping[str, PoolSize]
+RequestedPools = PoolsOptions | Mapping[str, PoolSize]
 
 PoolSizer = Callable[[RunSpec, int], Mapping[str, PoolSize]]
 
 
-def load_pools(path: Path | str) -> Pools:
-    """Read a TOML file with tables and keys as in :class:`cluster.pools.Pools`.
+def load_pools(path: Path | str) -> PoolsOptions:
+    """Read a TOML file with tables and keys as in :class:`cluster.pools.PoolsOptions`.
 
     Raises:
         ClusterError: ``cluster.bad_pools``: the file is missing or invalid.
     """
-    return load_toml(Pools, Path(path), "cluster.bad_pools")
+    return load_toml(PoolsOptions, Path(path), "cluster.bad_pools")
 
 
 def start_timeout_s(pools: RequestedPools) -> float:
     """How long a run waits for its first actors, s."""
-    return (pools if isinstance(pools, Pools) else Pools()).wait_s
+    return (pools if isinstance(pools, PoolsOptions) else PoolsOptions()).wait_s
 
 
 @contextmanager
@@ -67,25 +67,25 @@ def fit_to_cluster(
         The spec with ``has_gpus`` set; and a function that sizes the pools for a spec and a number
         of rows, by the nodes at the time of the call.
     """
-    if not isinstance(pools, Pools):
+    if not isinstance(pools, PoolsOptions):
         return replace(spec, has_gpus=len(pools) > 1), lambda *_: pools
-    spec = replace(spec, has_gpus=has_gpus(node_shapes(pools.nodes)))
+    spec = replace(spec, has_gpus=has_gpus(node_groups(pools.nodes)))
     taken = used_cpus()
     logged: set[str] = set()
 
     def sizer(spec: RunSpec, rows: int) -> Mapping[str, PoolSize]:
-        groups = [pool for pool, _ in spec.groups()]
-        sizing = size_pools(pools, node_shapes(pools.nodes), groups, rows, taken)
+        step_groups = [pool for pool, _ in spec.step_groups()]
+        sizing = size_pools(pools, node_groups(pools.nodes), step_groups, rows, taken)
         if sizing.problems:
             raise ClusterError("cluster.too_small", " ".join(sizing.problems))
         for note in sizing.notes:
             if note not in logged:
                 log(f"note: {note}")
         logged.update(sizing.notes)
-        if _missing(sizing.sizes, groups):
+        if _missing(sizing.sizes, step_groups):
             log("Waiting for nodes ...")
-            if not wait_for_room(sizing.sizes, groups, pools.wait_s):
-                raise _start_timeout(sizing.sizes, groups)
+            if not wait_for_room(sizing.sizes, step_groups, pools.wait_s):
+                raise _start_timeout(sizing.sizes, step_groups)
         return sizing.sizes
 
     return spec, sizer
@@ -99,15 +99,17 @@ def explain_start_timeout(spec: RunSpec, sizes: Mapping[str, PoolSize]) -> Itera
     try:
         yield
     except GetTimeoutError as error:
-        raise _start_timeout(sizes, [pool for pool, _ in spec.groups()]) from error
+        raise _start_timeout(sizes, [pool for pool, _ in spec.step_groups()]) from error
 
 
-def _missing(sizes: Mapping[str, PoolSize], groups: Sequence[str]) -> list[str]:
+def _missing(sizes: Mapping[str, PoolSize], step_groups: Sequence[str]) -> list[str]:
     """Problems of placing the pools on the nodes that are up now."""
-    up = [replace(node, possible=node.up) for node in node_shapes({})]
-    return unplaced(sizes, up, groups)
+    up = [replace(node, max_nodes=node.up) for node in node_groups({})]
+    return unplaced(sizes, up, step_groups)
 
 
-def _start_timeout(sizes: Mapping[str, PoolSize], groups: Sequence[str]) -> ClusterError:
-    reason = " ".join(_missing(sizes, groups)) or "The nodes are up, but busy or loading models."
+def _start_timeout(sizes: Mapping[str, PoolSize], step_groups: Sequence[str]) -> ClusterError:
+    reason = (
+        " ".join(_missing(sizes, step_groups)) or "The nodes are up, but busy or loading models."
+    )
     return ClusterError("cluster.too_small", f"The first actors did not start in time. {reason}")

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from cluster.pools import Pools
+from cluster.pools import PoolsOptions
 from jobs.estimate.fleet import Fleet, Workload
 from jobs.estimate.seconds import Basis, Part
 from manifests.errors import RecipeError
@@ -36,7 +36,7 @@ class Estimate:
     """The result of an estimate.
 
     Attributes:
-        parts: of the job, with the seconds of each step.
+        parts: the step groups of the job, with the seconds of each step.
         fleet: the smallest one for the deadline, maybe with more nodes than available; without a
             deadline, or if no number of nodes meets it, the fastest one on the available nodes.
         meets_deadline: whether the nodes needed for it are available; None: no deadline.
@@ -55,7 +55,7 @@ def estimate(
     recipe: Recipe,
     basis: Basis,
     rows: int,
-    pools: Pools,
+    pools: PoolsOptions,
     *,
     prices: Mapping[str, float] | None = None,
     deadline_s: float | None = None,
@@ -75,15 +75,15 @@ def estimate(
         spot_loss_rate=spot_loss_rate,
     )
     job = job_of(recipe, steps=steps(recipe, "output"))
-    in_time = job.in_time(deadline_s) if deadline_s else None
+    in_time = job.smallest_for(deadline_s) if deadline_s else None
     fleet, changes = in_time or job.fastest(), []
-    for settings, effect in _levers(recipe):
+    for settings, effect in _cheaper_settings(recipe):
         try:
             changed = recipe.with_options(settings)
         except RecipeError:  # not with this method
             continue
         other = job_of(changed, steps=steps(changed, "output"))
-        cheaper = other.in_time(deadline_s) if deadline_s and in_time else other.fastest()
+        cheaper = other.smallest_for(deadline_s) if deadline_s and in_time else other.fastest()
         if cheaper and cheaper.cost_usd < fleet.cost_usd:
             saved = 1 - cheaper.cost_usd / fleet.cost_usd
             changes.append(Change(settings, effect, saved, cheaper))
@@ -91,11 +91,11 @@ def estimate(
     assumed = [step for part in job.parts for step in part.assumed]
     assumed += ["start of nodes and actors", "spot losses"]
     assumed += ["prices"] if prices is None else []
-    meets_deadline = bool(in_time and job.has(in_time.nodes)) if deadline_s else None
+    meets_deadline = bool(in_time and job.has_available(in_time.nodes)) if deadline_s else None
     return Estimate(job.parts, fleet, meets_deadline, changes, assumed)
 
 
-def _levers(recipe: Recipe) -> Sequence[tuple[Sequence[str], str]]:
+def _cheaper_settings(recipe: Recipe) -> Sequence[tuple[Sequence[str], str]]:
     """Settings that may make a recipe cheaper, each with its effect on the result."""
     if not recipe.refiner:
         return ()

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.deploy import POOLS_FILE
-from cluster.pools import Pools, PoolSize
+from cluster.pools import PoolSize, PoolsOptions
 from cluster.session import MAX_GROWTH, MAX_MORE_CPUS, MAX_MORE_GPUS
-from cluster.sizing import NodeShape, has_gpus, size_pools
+from cluster.sizing import NodeGroup, has_gpus, size_pools
 from jobs.driver.placement import load_pools
 from jobs.estimate.seconds import Basis, Part, default, parts_of
 from manifests.errors import ClusterError
@@ -38,7 +38,7 @@ class Fleet:
 
     Attributes:
         nodes: type -> count.
-        actors: max number for each part.
+        actors: max number for each step group.
         seconds: from the command to the end, including ``start_s`` until the first photo starts,
             ``ramp_s`` for the gradual arrival of nodes, and ``lost_s`` for lost spot nodes.
         cost_usd: cost of the nodes.
@@ -63,9 +63,9 @@ class Workload:
 
     Attributes:
         rows: number of photos.
-        parts: with the seconds for which an actor is busy with a photo.
+        parts: the step groups, with the seconds for which an actor is busy with a photo.
         sizes: of the pools, as a run would size them.
-        homes: pool -> the type of nodes that is added for it; ``possible`` is the max number.
+        node_groups: pool -> the node group that is added for it.
         prices: type of nodes -> dollars per hour of each.
         spot_loss_rate: interruptions per node-hour.
     """
@@ -73,7 +73,7 @@ class Workload:
     rows: int
     parts: Sequence[Part]
     sizes: Mapping[str, PoolSize]
-    homes: Mapping[str, NodeShape]
+    node_groups: Mapping[str, NodeGroup]
     prices: Mapping[str, float]
     spot_loss_rate: float
 
@@ -85,7 +85,7 @@ class Workload:
         steps: Sequence[Step],
         basis: Basis,
         rows: int,
-        pools: Pools,
+        pools: PoolsOptions,
         prices: Mapping[str, float] | None = None,
         spot_loss_rate: float = 0.0,
     ) -> Workload:
@@ -96,31 +96,31 @@ class Workload:
                 ``cluster.bad_prices``: a type of nodes has no price; ``cluster.no_figure``.
         """
         types = pools.nodes or load_pools(POOLS_FILE).nodes
-        nodes = [NodeShape.potential(name, each) for name, each in types.items()]
+        nodes = [NodeGroup.potential(name, each) for name, each in types.items()]
         if all(step.pool == "cpu" for step in steps):  # an autoscaler adds no GPU nodes for them
             nodes = [each for each in nodes if not each.gpus] or nodes
         parts = parts_of(steps, recipe, basis, has_gpus=has_gpus(nodes))
         sizing = size_pools(pools, nodes, [part.pool for part in parts], max(rows, 1))
         if sizing.problems:
             raise ClusterError("cluster.too_small", " ".join(sizing.problems))
-        homes, known = {}, dict(prices or {})
+        node_groups, known = {}, dict(prices or {})
         for pool, size in sizing.sizes.items():
             hosts = [each for each in nodes if each.can_host(pool, size.label_selector)]
             fitting = [each for each in hosts if each.room_for(size)]
-            home = min(fitting, key=lambda each: (not each.is_named_for(pool), each.gpus))
+            group = min(fitting, key=lambda each: (not each.is_named_for(pool), each.gpus))
             if prices is None:  # of nodes that pools share, the higher one
-                known[home.name] = max(known.get(home.name, 0.0), default("price", pool))
-            elif home.name not in prices:
-                raise ClusterError("cluster.bad_prices", f"Nodes {home.name} have no price.")
-            homes[pool] = home
-        return cls(rows, parts, sizing.sizes, homes, known, spot_loss_rate)
+                known[group.name] = max(known.get(group.name, 0.0), default("price", pool))
+            elif group.name not in prices:
+                raise ClusterError("cluster.bad_prices", f"Nodes {group.name} have no price.")
+            node_groups[pool] = group
+        return cls(rows, parts, sizing.sizes, node_groups, known, spot_loss_rate)
 
     def fastest(self) -> Fleet:
         """The fleet that finishes first on the available nodes, without idle ones."""
         limits = [(part, self.sizes[part.pool].max_actors) for part in self.parts]
         return self._fleet(max(self.rows * part.seconds / limit for part, limit in limits))
 
-    def in_time(self, deadline_s: float) -> Fleet | None:
+    def smallest_for(self, deadline_s: float) -> Fleet | None:
         """The smallest fleet that meets a deadline, with any number of nodes; None: impossible."""
         work_s = self.rows * max(part.seconds for part in self.parts)
         counts = range(self.rows + 1)  # of the slowest part's actors
@@ -129,10 +129,10 @@ class Workload:
         )
         return self._fleet(work_s / actors) if actors <= self.rows else None
 
-    def has(self, nodes: Mapping[str, int]) -> bool:
+    def has_available(self, nodes: Mapping[str, int]) -> bool:
         """Whether that number of nodes of each type is available."""
-        possible = {home.name: home.possible for home in self.homes.values()}
-        return all(count <= possible[name] for name, count in nodes.items())
+        available = {group.name: group.max_nodes for group in self.node_groups.values()}
+        return all(count <= available[name] for name, count in nodes.items())
 
     def _fleet(self, busy_s: float) -> Fleet:
         """A fleet that works for ``busy_s``, not counting start, ramp and losses."""
@@ -151,10 +151,13 @@ class Workload:
             return self._fleet(busy_s * count / reached)
         # Until the first photo starts: nodes start together, pools one after another.
         start_s = default("run", "driver_start_s")
-        start_s += max(default("node_start_s", pool) for pool in self.homes)
+        start_s += max(default("node_start_s", pool) for pool in self.node_groups)
         start_s += sum(default("actor_start_s", each.pool) for each in self.parts)
         hours = (start_s + end_s + default("run", "idle_s")) / 3600
-        nodes, gpus = self._nodes(actors), {home.name: home.gpus for home in self.homes.values()}
+        nodes, gpus = (
+            self._nodes(actors),
+            {group.name: group.gpus for group in self.node_groups.values()},
+        )
         return Fleet(
             nodes,
             actors,
@@ -173,22 +176,22 @@ class Workload:
         counts = [*zip((part.pool for part in self.parts), actors, strict=True)]
         for pool, count in counts:
             if pool != "cpu":
-                home = self.homes[pool]
-                room = home.room_for(self.sizes[pool])
-                needs[home.name] = needs.get(home.name, 0.0) + count / room
+                group = self.node_groups[pool]
+                room = group.room_for(self.sizes[pool])
+                needs[group.name] = needs.get(group.name, 0.0) + count / room
         nodes = {name: math.ceil(need - _ROUNDING) for name, need in needs.items()}
-        if "cpu" not in self.homes:
+        if "cpu" not in self.node_groups:
             return nodes
-        cpu, selector = self.homes["cpu"], self.sizes["cpu"].label_selector
+        cpu, selector = self.node_groups["cpu"], self.sizes["cpu"].label_selector
         spare = {
-            home.name: home.cpus
-            for home in self.homes.values()
-            if home.gpus and home.can_host("cpu", selector)
+            group.name: group.cpus
+            for group in self.node_groups.values()
+            if group.gpus and group.can_host("cpu", selector)
         }
         cpus = sum(
             count * self.sizes[pool].cpus
             for pool, count in counts
-            if pool == "cpu" or self.homes[pool].name in spare
+            if pool == "cpu" or self.node_groups[pool].name in spare
         )
         cpus -= sum(count * spare.get(name, 0.0) for name, count in nodes.items())
         if cpus > _ROUNDING:

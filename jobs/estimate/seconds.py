@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.pipeline.actor import PREFETCH_PHOTOS
-from jobs.pipeline.spec import grouped
-from jobs.results.recipe_runs import recipe_runs
+from jobs.pipeline.spec import group_steps
+from jobs.results.recipe_results import results_by_recipe
 from manifests.errors import ClusterError, OutputError
 from manifests.schema import CRASHED, FAILED, OK
 from stages.recipe import Recipe
@@ -33,16 +33,16 @@ class Figure:
         kind: ``measured``, ``published``, ``calculated`` or ``assumed``.
         source: where it comes from.
         value: the number, unless it is a step's.
-        photo, mp, max_mp, step: terms of a step's seconds; see the file.
+        per_photo, per_megapixel, max_megapixels, per_step: terms of a step's seconds; see the file.
     """
 
     kind: str
     source: str
     value: float = 0.0
-    photo: float = 0.0
-    mp: float = 0.0
-    max_mp: float = math.inf
-    step: float = 0.0
+    per_photo: float = 0.0
+    per_megapixel: float = 0.0
+    max_megapixels: float = math.inf
+    per_step: float = 0.0
 
 
 @cache
@@ -92,11 +92,11 @@ class Basis:
         Raises:
             OutputError: ``output.not_found``: there is no run, or no photo is ok.
         """
-        run = recipe_runs(output)[-1]
+        results = results_by_recipe(output)[-1]
         total, rows, failed, pixels, decoded = Counter[str](), 0, 0, 0, 0
         ended_badly = pa.array([FAILED, CRASHED])
-        for shard in range(run.plan.shards):
-            table = run.ledger.latest(shard, ("id", "status", "seconds", "width", "height"))
+        for shard in range(results.plan.shards):
+            table = results.ledger.latest(shard, ("id", "status", "seconds", "width", "height"))
             ok = table.filter(pc.equal(table["status"], OK))
             for row in ok.to_pylist(maps_as_pydicts="strict"):
                 total.update(row["seconds"] or {})
@@ -111,7 +111,7 @@ class Basis:
             raise OutputError("output.not_found", text)
         means = {name: seconds / rows for name, seconds in total.items()}
         size = pixels / decoded / 1e6 if decoded else megapixels
-        return cls(run.recipe, size, rows, means, failed, run.plan.rows, run.plan.stamp)
+        return cls(results.recipe, size, rows, means, failed, results.plan.rows, results.plan.stamp)
 
     def time(self, step: str, recipe: Recipe, *, has_gpus: bool) -> tuple[float, str]:
         """Mean seconds of a step per row, and their kind, see :class:`Figure`.
@@ -130,7 +130,7 @@ class Basis:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Steps that run in one actor of a pool.
+    """A step group, which runs in the actors of a pool, with its seconds.
 
     Attributes:
         pool: the pool.
@@ -148,12 +148,12 @@ class Part:
 
 
 def parts_of(steps: Sequence[Step], recipe: Recipe, basis: Basis, *, has_gpus: bool) -> list[Part]:
-    """The parts of a job, as a run groups its steps, with the seconds of each step.
+    """The step groups of a job, as a run forms them, with the seconds of each step.
 
     Raises:
         ClusterError: ``cluster.no_figure``: neither the pilot run nor the defaults have a step.
     """
-    groups = grouped(steps, has_gpus=has_gpus)
+    groups = group_steps(steps, has_gpus=has_gpus)
     hop = defaults()["run"]["transport_s"]
     parts = []
     for index, (pool, group) in enumerate(groups):
@@ -194,14 +194,14 @@ def _default(step: str, recipe: Recipe, megapixels: float, *, has_gpus: bool) ->
         raise ClusterError("cluster.no_figure", f"There is no default for the seconds of {name}.")
     figure = known[name]
     steps = getattr(recipe.remove, "steps", 0) if step == "remove" else 0
-    per_mp = figure.mp + figure.step * steps
-    seconds = figure.photo + per_mp * min(megapixels, figure.max_mp)
+    per_megapixel = figure.per_megapixel + figure.per_step * steps
+    seconds = figure.per_photo + per_megapixel * min(megapixels, figure.max_megapixels)
     if step == "refine" and options:
-        seconds += figure.step * options.steps
+        seconds += figure.per_step * options.steps
         if recipe.judge:
             retry_share = run["retry_share"].value
             attempts = sum(retry_share**attempt for attempt in range(recipe.judge.attempts))
-            judging = known["judge"].photo + recipe.judge.text * known["judge.text"].photo
+            judging = known["judge"].per_photo + recipe.judge.text * known["judge.text"].per_photo
             seconds = attempts * (seconds + judging)
         seconds *= (options.size_px / 1024) ** 2
         seconds *= 1 - run["smooth_share"].value * (options.when == "auto")

@@ -42,11 +42,11 @@ _SSIM_WINDOW_PX = 7
 _MARGIN_SHARE, _VIEW_SIDE_PX = 0.6, 320
 
 #: The PSNR of identical pictures, which has no finite value.
-SAME_DB = 99.0
+IDENTICAL_PSNR_DB = 99.0
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Case:
     """A photo, its marks, and its reference."""
 
     id: str
@@ -57,11 +57,11 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Scores:
     """How close a result is to its reference, as 8-bit sRGB.
 
     Attributes:
-        psnr: inside the dilated mask, dB; :data:`SAME_DB` if nothing differs.
+        psnr: inside the dilated mask, dB; :data:`IDENTICAL_PSNR_DB` if nothing differs.
         ssim: likewise, up to 1.
         ring_psnr: in a ring of 16 px around it, dB.
         ring_ssim: likewise.
@@ -82,13 +82,13 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluated:
-    """The result of one recipe on one row.
+class Evaluation:
+    """The result of one recipe on one case.
 
     Attributes:
         id: of the row.
         recipe: the recipe's name.
-        figures: None if the row failed.
+        scores: None if the row failed.
         error: why it failed.
         views: WebP files of the surroundings of the mask: photo, reference, result; empty unless
             requested.
@@ -96,12 +96,12 @@ class Evaluated:
 
     id: str
     recipe: str
-    figures: Figures | None
+    scores: Scores | None
     error: str = ""
     views: tuple[bytes, ...] = ()
 
 
-def read_rows(manifest: str) -> list[Row]:
+def read_cases(manifest: str) -> list[Case]:
     """Read a manifest with a column ``reference``, whose paths are resolved like those of photos.
 
     Raises:
@@ -113,7 +113,7 @@ def read_rows(manifest: str) -> list[Row]:
         for part in read_parts(file, marks=False):
             if "reference" not in part.table.column_names:
                 raise RowError(
-                    "evaluate.no_reference", f"{file.place.uri} has no column `reference`."
+                    "evaluate.no_reference", f"{file.path.uri} has no column `reference`."
                 )
             for row in part.table.select(["id", "reference"]).to_pylist():
                 path = row["reference"]
@@ -129,22 +129,22 @@ def read_rows(manifest: str) -> list[Row]:
         if not references[row["id"]]:
             raise RowError("evaluate.no_reference", f"Row {row['id']} has no reference.")
     return [
-        Row(row["id"], row["image_uri"], row["mask_uri"], row["marks"], references[row["id"]])
+        Case(row["id"], row["image_uri"], row["mask_uri"], row["marks"], references[row["id"]])
         for row in found
     ]
 
 
 def evaluate(
-    rows: Sequence[Row],
+    cases: Sequence[Case],
     recipes: Sequence[Recipe],
     *,
     jobs: int | None = None,
     views: bool = False,
-) -> Iterator[Evaluated]:
-    """Clean each row with each recipe, without Ray, and compare.
+) -> Iterator[Evaluation]:
+    """Clean each case with each recipe, without Ray, and compare.
 
     Args:
-        rows: the rows to clean.
+        cases: those to clean.
         recipes: the recipes to compare.
         jobs: number of processes; None: the number of CPUs, 1 for recipes with models.
         views: whether to make pictures for a page, too.
@@ -156,34 +156,34 @@ def evaluate(
         with ProcessPoolExecutor(
             count, get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
         ) as pool:
-            work = [pool.submit(evaluate_row, row, recipe, views) for row in rows]
+            work = [pool.submit(evaluate_case, case, recipe, views) for case in cases]
             for each in work:
                 yield each.result()
 
 
-def evaluate_row(row: Row, recipe: Recipe, views: bool = False) -> Evaluated:
-    """Evaluate one row in this process; errors of the row are in the result."""
-    marks = Marks.unpack(row.mask_uri, row.marks)
+def evaluate_case(case: Case, recipe: Recipe, views: bool = False) -> Evaluation:
+    """Evaluate one case in this process; errors of its row are in the result."""
+    marks = Marks.unpack(case.mask_uri, case.marks)
     try:
-        cleaned = _cleaner(recipe).clean(row.image_uri, marks.files, **marks.shapes)
+        cleaned = _cleaner(recipe).clean(case.image_uri, marks.files, **marks.shapes)
         before, reference = (
-            _pixels(read(uri, "image"), recipe, uri) for uri in (row.image_uri, row.reference_uri)
+            _pixels(read(uri, "image"), recipe, uri) for uri in (case.image_uri, case.reference_uri)
         )
         if reference.shape != before.shape:
-            raise RowError("evaluate.no_reference", f"{row.reference_uri} has another size.")
+            raise RowError("evaluate.no_reference", f"{case.reference_uri} has another size.")
     except RowError as error:
-        return Evaluated(row.id, recipe.name, None, str(error))
+        return Evaluation(case.id, recipe.name, None, str(error))
     if not cleaned.hole.any():
-        return Evaluated(row.id, recipe.name, None, "Nothing is marked.")
-    after = _pixels(cleaned.data, recipe, row.image_uri)
+        return Evaluation(case.id, recipe.name, None, "Nothing is marked.")
+    after = _pixels(cleaned.data, recipe, case.image_uri)
     feather_px = recipe.mask.feather_for(before.shape[1], before.shape[0])
-    figures = measure(
+    scores = measure(
         *(before, reference, after, cleaned.hole), feather_px=feather_px, effects=cleaned.effects
     )
-    figures = replace(figures, seconds=sum(cleaned.record.seconds.values()))
+    scores = replace(scores, seconds=sum(cleaned.record.seconds.values()))
     shown = (before, reference, after) if views else ()
     pictures = tuple(_view(picture, cleaned.hole) for picture in shown)
-    return Evaluated(row.id, recipe.name, figures, views=pictures)
+    return Evaluation(case.id, recipe.name, scores, views=pictures)
 
 
 _cleaner = cache(Cleaner)  # models load once per process
@@ -202,7 +202,7 @@ def measure(
     *,
     feather_px: int = 0,
     effects: BoolMask | None = None,
-) -> Figures:
+) -> Scores:
     """Compare a result with its reference in and around its hole, and with its photo elsewhere.
 
     Args:
@@ -228,7 +228,7 @@ def measure(
         reference, after, channel_axis=2, data_range=255, full=True, win_size=_SSIM_WINDOW_PX
     )[1].mean(axis=2)
     border = (outside <= feather_px + 1) & (inside <= feather_px + 1)
-    return Figures(
+    return Scores(
         psnr=_psnr(reference, after, hole),
         ssim=float(similar[hole].mean()),
         ring_psnr=_psnr(reference, after, ring),
@@ -240,7 +240,7 @@ def measure(
 
 def _psnr(reference: UInt8Array, after: UInt8Array, where: BoolMask) -> float:
     if np.array_equal(reference[where], after[where]):
-        return SAME_DB
+        return IDENTICAL_PSNR_DB
     return float(peak_signal_noise_ratio(reference[where], after[where], data_range=255))
 
 
@@ -262,12 +262,12 @@ def _view(pixels: UInt8Array, hole: BoolMask) -> bytes:
     return buffer.getvalue()
 
 
-def mean_figures(results: Sequence[Evaluated]) -> Figures | None:
+def mean_scores(results: Sequence[Evaluation]) -> Scores | None:
     """Means of one recipe, and the max of ``outside_levels``; None if all rows failed."""
-    figures = [asdict(each.figures) for each in results if each.figures]
-    if not figures:
+    scores = [asdict(each.scores) for each in results if each.scores]
+    if not scores:
         return None
-    columns = {name: [each[name] for each in figures] for name in figures[0]}
+    columns = {name: [each[name] for each in scores] for name in scores[0]}
     worst = max(columns.pop("outside_levels"))
     means = {name: float(np.mean(of)) for name, of in columns.items()}
-    return Figures(outside_levels=worst, **means)
+    return Scores(outside_levels=worst, **means)

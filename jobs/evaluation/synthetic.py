@@ -31,7 +31,7 @@ _LETTERS = "ABEGHKMNRSW%2358"
 #: Min area of an object.
 _MIN_PX = 40
 
-_MAX_DRAWS = 200
+_MAX_ATTEMPTS = 200
 
 #: Min and max side of an object, relative to the photo's shorter side.
 _MIN_SHARE, _MAX_SHARE = 0.08, 0.25
@@ -43,7 +43,7 @@ _MAX_MEGAPIXELS = 100.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Placement:
     """Where an object goes: the ``(h, w, 3)`` uint8 picture, the centre (x, y) and the side, px."""
 
     base: UInt8Array
@@ -52,14 +52,14 @@ class Place:
 
 
 #: Draws an object: its colours, ``(h, w, 3)`` float32 of 0 to 255, and its coverage, ``(h, w)``
-#: float32 of 0 to 1, both of the size of the place's picture.
+#: float32 of 0 to 1, both of the size of the placement's picture.
 DrawObject = Callable[
-    [Place, Sequence[UInt8Array], np.random.Generator], tuple[Float32Array, Float32Array]
+    [Placement, Sequence[UInt8Array], np.random.Generator], tuple[Float32Array, Float32Array]
 ]
 
 
 def paste(
-    place: Place,
+    placement: Placement,
     draw: DrawObject,
     others: Sequence[UInt8Array],
     rng: np.random.Generator,
@@ -70,7 +70,7 @@ def paste(
     """Paste a visible object with a slightly soft edge.
 
     Args:
-        place: where to paste it.
+        placement: where to paste it.
         draw: one of :data:`OBJECTS`.
         others: photos that objects are cut from, each at least as large as an object.
         rng: source of randomness.
@@ -79,21 +79,23 @@ def paste(
 
     Returns:
         The picture, and ``(h, w)`` uint8, 255 wherever it changed; None if no object was
-        visible after 200 draws.
+        visible after 200 attempts.
     """
-    lab = to_lab(place.base)
-    for _ in range(_MAX_DRAWS):
-        colours, share = draw(place, others, rng)
-        share = cv2.GaussianBlur(share, (0, 0), rng.uniform(0.7, 2)) * np.float32(opacity)
+    lab = to_lab(placement.base)
+    for _ in range(_MAX_ATTEMPTS):
+        colours, coverage = draw(placement, others, rng)
+        coverage = cv2.GaussianBlur(coverage, (0, 0), rng.uniform(0.7, 2)) * np.float32(opacity)
         if within is not None:
-            share = np.where(within > 0, share, 0)
-        mixed = place.base + (colours - place.base) * share[..., None]
+            coverage = np.where(within > 0, coverage, 0)
+        mixed = placement.base + (colours - placement.base) * coverage[..., None]
         pasted = np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
-        core = share > 0.5 * opacity
+        core = coverage > 0.5 * opacity
         if core.sum() < _MIN_PX:
             continue
         if np.linalg.norm(to_lab(pasted) - lab, axis=2)[core].mean() >= VISIBLE_DELTA_E:
-            return pasted, np.where((pasted != place.base).any(axis=2), np.uint8(255), np.uint8(0))
+            return pasted, np.where(
+                (pasted != placement.base).any(axis=2), np.uint8(255), np.uint8(0)
+            )
     return None
 
 
@@ -122,58 +124,58 @@ def _axes(side_px: float, rng: np.random.Generator) -> tuple[float, float]:
 
 
 def _object(
-    place: Place, others: Sequence[UInt8Array], rng: np.random.Generator
+    placement: Placement, others: Sequence[UInt8Array], rng: np.random.Generator
 ) -> tuple[Float32Array, Float32Array]:
     """A piece of another photo."""
     other = others[int(rng.integers(len(others)))]
     zoom = rng.uniform(1.0, 2.0)
-    need = min(int(np.ceil(place.side_px * 1.6 / zoom)) + 4, *other.shape[:2])
+    need = min(int(np.ceil(placement.side_px * 1.6 / zoom)) + 4, *other.shape[:2])
     y, x = (int(rng.integers(0, length - need + 1)) for length in other.shape[:2])
     tile = cv2.resize(
         other[y : y + need, x : x + need], None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC
     )
-    height, width = place.base.shape[:2]
-    left, top = (c - s / 2 for c, s in zip(place.centre, tile.shape[1::-1], strict=True))
+    height, width = placement.base.shape[:2]
+    left, top = (c - s / 2 for c, s in zip(placement.centre, tile.shape[1::-1], strict=True))
     move = np.array([[1, 0, left], [0, 1, top]], np.float32)
     colours = cv2.warpAffine(tile, move, (width, height), borderMode=cv2.BORDER_REFLECT)
-    share = np.zeros((height, width), np.float32)
-    cv2.fillPoly(share, [blob(place.centre, _axes(place.side_px, rng), rng)], 1.0)
-    return colours.astype(np.float32), share
+    coverage = np.zeros((height, width), np.float32)
+    cv2.fillPoly(coverage, [blob(placement.centre, _axes(placement.side_px, rng), rng)], 1.0)
+    return colours.astype(np.float32), coverage
 
 
 def _shape(
-    place: Place, _: Sequence[UInt8Array], rng: np.random.Generator
+    placement: Placement, _: Sequence[UInt8Array], rng: np.random.Generator
 ) -> tuple[Float32Array, Float32Array]:
     """An ellipse, a rectangle or a ring, shaded from one side."""
-    height, width = place.base.shape[:2]
+    height, width = placement.base.shape[:2]
     shade = np.linspace(-1, 1, width, dtype=np.float32) * rng.uniform(0, 60)
     colours = np.zeros((height, width, 3), np.float32) + rng.uniform(0, 255, 3).astype(np.float32)
     colours += shade[None, :, None]
-    share = np.zeros((height, width), np.float32)
-    axes = _axes(place.side_px, rng)
-    x, y = round(place.centre[0]), round(place.centre[1])
+    coverage = np.zeros((height, width), np.float32)
+    axes = _axes(placement.side_px, rng)
+    x, y = round(placement.centre[0]), round(placement.centre[1])
     kind = int(rng.integers(3))
     if kind == 0:
-        cv2.fillPoly(share, [turned_box(place.centre, axes, rng)], 1.0)
+        cv2.fillPoly(coverage, [turned_box(placement.centre, axes, rng)], 1.0)
     else:
-        line_px = -1 if kind == 1 else max(2, round(place.side_px / 6))
-        cv2.ellipse(share, (x, y), (round(axes[0]), round(axes[1])), 20, 0, 360, 1.0, line_px)
-    return colours, share
+        line_px = -1 if kind == 1 else max(2, round(placement.side_px / 6))
+        cv2.ellipse(coverage, (x, y), (round(axes[0]), round(axes[1])), 20, 0, 360, 1.0, line_px)
+    return colours, coverage
 
 
 def _text(
-    place: Place, _: Sequence[UInt8Array], rng: np.random.Generator
+    placement: Placement, _: Sequence[UInt8Array], rng: np.random.Generator
 ) -> tuple[Float32Array, Float32Array]:
     """Two to four letters in one colour."""
-    height, width = place.base.shape[:2]
+    height, width = placement.base.shape[:2]
     colours = np.zeros((height, width, 3), np.float32) + rng.uniform(0, 255, 3).astype(np.float32)
     word = "".join(rng.choice(list(_LETTERS), int(rng.integers(2, 5))))
     font = cv2.FONT_HERSHEY_DUPLEX
     (wide, high), _base = cv2.getTextSize(word, font, 1, 2)
-    scale = 1.3 * place.side_px / wide
+    scale = 1.3 * placement.side_px / wide
     start = (
-        round(place.centre[0] - wide * scale / 2),
-        round(place.centre[1] + high * scale / 2),
+        round(placement.centre[0] - wide * scale / 2),
+        round(placement.centre[1] + high * scale / 2),
     )
     drawn = np.zeros((height, width), np.uint8)
     cv2.putText(drawn, word, start, font, scale, 255, max(2, round(3 * scale)), cv2.LINE_AA)
@@ -211,7 +213,7 @@ def make_benchmark(folder: Path, photos: Sequence[str]) -> Path:
         others = [each for each in pictures if each is not picture] or [picture]
         write_picture(folder / "references" / f"{stem}.png", picture)
         for kind, draw in OBJECTS.items():
-            result = paste(_random_place(picture, rng), draw, others, rng)
+            result = paste(_random_placement(picture, rng), draw, others, rng)
             if result is None:
                 raise ValueError(f"no visible object could be pasted into {uri}")
             name = f"{stem}-{kind}"
@@ -232,11 +234,11 @@ def _read(uri: str) -> UInt8Array:
     return to_srgb8(decoded.pixels, decoded.space)
 
 
-def _random_place(picture: UInt8Array, rng: np.random.Generator) -> Place:
+def _random_placement(picture: UInt8Array, rng: np.random.Generator) -> Placement:
     height, width = picture.shape[:2]
     x, y = rng.uniform(0.2, 0.8, 2) * (width, height)
     side_px = rng.uniform(_MIN_SHARE, _MAX_SHARE) * min(height, width)
-    return Place(picture, (float(x), float(y)), float(side_px))
+    return Placement(picture, (float(x), float(y)), float(side_px))
 
 
 def write_picture(path: Path, pixels: UInt8Array) -> None:

@@ -1,1 +1,1 @@
-"""The parts of the pipeline: units of rows, their actors, transport between them, the monitor."""
+"""The pipeline: units of rows, their actors, the transport between them, the supervisor."""

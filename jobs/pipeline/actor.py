@@ -6,7 +6,7 @@ in threads. The blocks of the first pool are units of planned rows. The actors o
 record the photos.
 
 An actor whose process cannot work ends it: Ray restarts the actor, and repeats what it had in
-flight. See ``monitor.py`` for when that ends.
+flight. See ``supervisor.py`` for when that ends.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from jobs.pipeline.isolated import run_isolated
 from jobs.pipeline.limits import limit_memory, time_limit
 from jobs.pipeline.pending import photos_of
 from jobs.pipeline.prompts import SharedPrompts
-from jobs.pipeline.recorder import INTERNAL, Recorder, last_line, progress_of_problem
+from jobs.pipeline.recorder import INTERNAL, Recorder, last_line, progress_of_run_error
 from jobs.pipeline.spec import RunSpec
 from jobs.pipeline.transport import from_table, to_table
 from manifests.errors import CatalogCleanupError, ClusterError, DeviceError
@@ -52,12 +52,12 @@ class StageActor:
 
     Args:
         spec: the run.
-        group: index of the group of steps that this pool runs.
+        group: index of the step group that this pool runs.
     """
 
     def __init__(self, spec: RunSpec, group: int) -> None:
         cv2.setNumThreads(1)  # the pool's actors share the machine's cores
-        groups = spec.groups()
+        groups = spec.step_groups()
         steps = groups[group][1]
         self._spec = spec
         self._group = group
@@ -71,7 +71,7 @@ class StageActor:
         calls = CALLS_PER_GPU_ACTOR if spec.has_gpus and self._pool != "cpu" else 1
         self._max_seconds = spec.recipe.limits.max_seconds * calls
         self._prompts = SharedPrompts(spec.plan.output)
-        self._problem: CatalogCleanupError | None = None
+        self._run_error: CatalogCleanupError | None = None
         if spec.isolated:
             return
         before, rest = _split_io(steps)
@@ -80,11 +80,11 @@ class StageActor:
             self._io_before, self._compute, self._io_after = (
                 Pipeline(part).load() for part in (before, middle, after)
             )
-            spec.monitor.report_loaded(group)
+            spec.supervisor.report_loaded(group)
         except Exception as error:  # by whichever library of a model
             # Reported with the first block: an actor that fails in its constructor makes Ray print
             # a page of traceback.
-            self._problem = self._replace_worker(error, loading=True)
+            self._run_error = self._replace_worker(error, loading=True)
         if all(step.pool == "cpu" for step in steps):
             limit_memory(spec.recipe.limits.max_memory_mib)
 
@@ -100,7 +100,7 @@ class StageActor:
 
         An error that is not of the catalog's is reported as ``cluster.workers_failed``.
         """
-        pause_s = self._spec.monitor.report_failure(self._group, loading=loading)
+        pause_s = self._spec.supervisor.report_failure(self._group, loading=loading)
         if pause_s is None:
             if isinstance(error, CatalogCleanupError) and not isinstance(error, DeviceError):
                 return error
@@ -115,16 +115,16 @@ class StageActor:
         if not self._is_first:
             for received in from_table(block, self._prompts):
                 if isinstance(received, CatalogCleanupError):
-                    self._problem = received
+                    self._run_error = received
                     return
                 yield received
             return
         yield from photos_of(self._spec, block)
 
     def _process(self, photos: Iterator[Photo]) -> Iterator[Photo]:
-        """Run the steps on photos; a problem from an earlier pool is raised after the photos."""
-        if self._problem:
-            raise self._problem
+        """Run the steps on photos; an error that ends the run is raised after the photos."""
+        if self._run_error:
+            raise self._run_error
         if self._spec.isolated:
             for photo in photos:
                 run_isolated(photo, self._spec)
@@ -132,8 +132,8 @@ class StageActor:
         else:
             fetched = _in_threads(photos, self._io_before)
             yield from _in_threads(self._run_compute(fetched), self._io_after)
-        if self._problem:
-            raise self._problem
+        if self._run_error:
+            raise self._run_error
 
     def _run_compute(self, photos: Iterator[Photo]) -> Iterator[Photo]:
         """Run the computing steps, on as many photos at a time as they take."""
@@ -147,7 +147,7 @@ class StageActor:
             if self._spec.repeats_internal_errors:
                 self._count_internal_errors(begun)
             if not self._internal_errors:
-                self._spec.monitor.report_progress(self._group)
+                self._spec.supervisor.report_progress(self._group)
             if self._photos_per_call > 1:
                 metrics.BATCH_FILL.add(len(batch) / self._photos_per_call, pool=self._pool)
             for photo in batch:
@@ -180,11 +180,11 @@ class StageActor:
                     yield recorder.record()
             yield recorder.record()
         except CatalogCleanupError as error:
-            # Not an error of a row: the driver stops the run. Results that are already stored are
-            # recorded, if possible.
+            # An error that ends the run. Results that are already stored are recorded, if
+            # possible.
             with suppress(CatalogCleanupError):
                 yield recorder.record()
-            yield progress_of_problem(error.code, error.message)
+            yield progress_of_run_error(error.code, error.message)
 
 
 def _split_io(steps: Sequence[Step]) -> tuple[list[Step], list[Step]]:

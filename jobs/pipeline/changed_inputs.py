@@ -24,8 +24,8 @@ def mark_stale(spec: RunSpec, shard: int) -> int:
         StorageError: S3 cannot be used.
         OutputError: ``output.not_writable``.
     """
-    table = spec.ledger.ended(shard, spec.policy, ["image_version", "mask_version"])
-    rows = [row for row in table.to_pylist() if row["run_id"] != spec.policy.run_id]
+    table = spec.ledger.ended(shard, spec.retry_policy, ["image_version", "mask_version"])
+    rows = [row for row in table.to_pylist() if row["run_id"] != spec.retry_policy.run_id]
     now = versions({uri for row in rows for _, uris in _files(row) for uri in uris})
     changed = [row for row in rows if any(_has_changed(row, *files, now) for files in _files(row))]
     if changed:

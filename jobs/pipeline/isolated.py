@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from jobs.pipeline.limits import limit_memory
-from jobs.pipeline.monitor import MonitorClient
 from jobs.pipeline.spec import RunSpec
+from jobs.pipeline.supervisor import SupervisorClient
 from manifests.errors import CatalogCleanupError, ClusterError, DeviceError
 from manifests.schema import CRASHED
 from stages.photo import Photo
@@ -98,8 +98,8 @@ def _watch(photo: Photo | None, spec: RunSpec) -> _End:
 
     with tempfile.TemporaryFile() as task, tempfile.TemporaryFile() as output:
         # By value, since functions of a driver's main module cannot be imported elsewhere.
-        alone = replace(spec, monitor=MonitorClient())  # handles of actors are of no use there
-        task.write(cloudpickle.dumps((photo, alone)))  # type: ignore[no-untyped-call]
+        sent = replace(spec, supervisor=SupervisorClient())  # handles of actors are of no use there
+        task.write(cloudpickle.dumps((photo, sent)))  # type: ignore[no-untyped-call]
         task.seek(0)
         receiver, child = _start(task, output)
         left_s = {"build": _MAX_LOADING_S, "run": spec.recipe.limits.max_seconds}

@@ -23,7 +23,7 @@ from manifests.schema import SHARD_SCHEMA
 from stages.photo import Photo
 from stages.steps.base import fail
 
-#: Prefix of the manifest's own columns beside ours: in units of work, and in a report, where one
+#: Prefix of the manifest's extra columns beside ours: in units of work, and in a report, where one
 #: from an earlier version may have the name of a lineage column of this version.
 EXTRA_PREFIX = "manifest: "
 
@@ -31,7 +31,7 @@ EXTRA_PREFIX = "manifest: "
 SHARD = "_shard"
 
 #: Column with the code and message of an error that ends the run, in place of rows.
-PROBLEM = "_problem"
+RUN_ERROR = "_run_error"
 
 #: Shards that are read, or checked for changed files, at once.
 _THREADS = 8
@@ -43,7 +43,7 @@ _STOP_CHECK_INTERVAL_S = 3.0
 def read_pending(spec: RunSpec, shard: int, only: Collection[str] | None = None) -> pa.Table:
     """Read the pending rows of a shard, as planned, with the column :data:`SHARD`.
 
-    The manifest's own columns have a prefix, so that their names cannot collide with ours.
+    The manifest's extra columns have a prefix, so that their names cannot collide with ours.
 
     Args:
         spec: the run.
@@ -52,7 +52,7 @@ def read_pending(spec: RunSpec, shard: int, only: Collection[str] | None = None)
     """
     if spec.check_inputs and only is None:
         mark_stale(spec, shard)
-    rows = spec.ledger.pending(spec.plan, shard, spec.policy)
+    rows = spec.ledger.pending(spec.plan, shard, spec.retry_policy)
     if only is not None:
         rows = rows.filter(pc.is_in(rows["id"], value_set=pa.array(only, pa.string())))
     ours = set(SHARD_SCHEMA.names)
@@ -70,8 +70,8 @@ def photos_of(spec: RunSpec, rows: pa.Table) -> Iterator[Photo]:
     """
     stop_check = _StopCheck(spec)
     for row in rows.to_pylist():
-        if problem := row.pop(PROBLEM, None):
-            raise error_from_code(*problem)
+        if run_error := row.pop(RUN_ERROR, None):
+            raise error_from_code(*run_error)
         if stop_check.stop_requested():
             return
         yield _photo(spec, row)
@@ -93,7 +93,7 @@ def count_unusable(plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Coll
 def limit_rows(spec: RunSpec, shards: Collection[int], limit: int) -> tuple[RunSpec, int]:
     """Limit a run to ``limit`` pending rows, spread evenly over the shards.
 
-    If fewer are pending, and inputs are checked, it looks for changed files among the finished
+    If fewer are pending, and inputs are checked, it looks for changed files among the ended
     rows, until there are enough. The limited run need not check them again.
 
     Returns:
@@ -102,20 +102,20 @@ def limit_rows(spec: RunSpec, shards: Collection[int], limit: int) -> tuple[RunS
     Raises:
         StorageError, OutputError: see :func:`mark_stale`.
     """
-    left = reconcile(spec.plan, spec.ledger, spec.policy, shards)
-    if spec.check_inputs and _mark_stale(spec, shards, limit - left.pending_count):
-        left = reconcile(spec.plan, spec.ledger, spec.policy, shards)
+    tally = reconcile(spec.plan, spec.ledger, spec.retry_policy, shards)
+    if spec.check_inputs and _mark_stale(spec, shards, limit - tally.pending_count):
+        tally = reconcile(spec.plan, spec.ledger, spec.retry_policy, shards)
     spec = replace(spec, check_inputs=False)
-    if not left.pending_count:
+    if not tally.pending_count:
         return spec, 0
     only = {}
-    counts = left.pending_by_shard
+    counts = tally.pending_by_shard
     for shard, quota in zip(counts, _quotas([*counts.values()], limit), strict=True):
         if quota:
-            rows = spec.ledger.pending(spec.plan, shard, spec.policy, [*IDENTITY_COLUMNS])
+            rows = spec.ledger.pending(spec.plan, shard, spec.retry_policy, [*IDENTITY_COLUMNS])
             only[shard] = rows["id"].slice(0, quota).to_pylist()
     limited = replace(spec, plan=replace(spec.plan, only=only))
-    return limited, left.pending_count - min(limit, left.pending_count)
+    return limited, tally.pending_count - min(limit, tally.pending_count)
 
 
 def _mark_stale(spec: RunSpec, shards: Collection[int], wanted: int) -> int:
@@ -160,7 +160,7 @@ class _StopCheck:
 
     def stop_requested(self) -> bool:
         if not self.is_asked and time.monotonic() - self.checked_at >= _STOP_CHECK_INTERVAL_S:
-            self.is_asked = self.spec.monitor.stop_requested()
+            self.is_asked = self.spec.supervisor.stop_requested()
             self.checked_at = time.monotonic()
         return self.is_asked
 

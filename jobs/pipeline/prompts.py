@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 from stages.models.refiners.prompts import Prompt
 
 #: Prompts that an actor keeps.
@@ -27,7 +27,7 @@ class SharedPrompts:
     """
 
     def __init__(self, output: str) -> None:
-        self._folder = Place.of(output) / "prompts"
+        self._folder = StoragePath.of(output) / "prompts"
         self._names: dict[str, str] = {}
         self.load = lru_cache(_MAX_KEPT)(self._load)
 

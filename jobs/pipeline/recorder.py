@@ -29,8 +29,8 @@ _PROGRESS = pa.schema(
         ("failed", pa.int64()),
         ("internal", pa.int64()),  # photos that ended with internal.error, to be repeated
         ("internal_error", pa.string()),
-        ("problem_code", pa.string()),
-        ("problem", pa.string()),
+        ("run_error_code", pa.string()),
+        ("run_error", pa.string()),
     ]
 )
 
@@ -81,9 +81,9 @@ class Recorder:
         return pa.Table.from_pylist(progress, schema=_PROGRESS)
 
 
-def progress_of_problem(code: str, message: str) -> pa.Table:
-    """Progress that reports an error which is not of a row; the driver then stops the run."""
-    return pa.Table.from_pylist([{"problem_code": code, "problem": message}], schema=_PROGRESS)
+def progress_of_run_error(code: str, message: str) -> pa.Table:
+    """Progress that reports an error that ends the run."""
+    return pa.Table.from_pylist([{"run_error_code": code, "run_error": message}], schema=_PROGRESS)
 
 
 def last_line(traceback: str | None) -> str:

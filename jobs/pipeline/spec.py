@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.pipeline.monitor import MonitorClient
+from jobs.pipeline.supervisor import SupervisorClient
 from manifests.ledger import IDENTITY_COLUMNS, Ledger, RetryPolicy
 from manifests.planning.plan import Plan
 from manifests.schema import LineageRow
@@ -30,31 +30,31 @@ class RunSpec:
 
     Attributes:
         plan: the planned manifest, and where results go.
-        extra: schema of the manifest's other columns.
+        extra: schema of the manifest's extra columns.
         recipe: the recipe to apply.
-        policy: which recorded rows count as done; its run_id is written to each lineage row.
+        retry_policy: which recorded rows count as ended; its run_id is written to each lineage row.
         build_steps: makes the recipe's steps; called in the actor, since no model is serialised.
         has_gpus: whether steps run in the pools that they name; else all run in the CPU pool.
-        check_inputs: whether actors check for photos whose files changed since they were done.
+        check_inputs: whether actors check for photos whose files changed since they ended.
         one_by_one: whether actors process one photo at a time.
         isolated: whether each photo runs in its own process, with all steps.
         repeats_internal_errors: whether photos that end with ``internal.error`` are not recorded,
             so that a later pass repeats them elsewhere.
-        monitor: the monitor of the run.
+        supervisor: the supervisor of the run.
         recipe_hash: of the recipe; it takes milliseconds, so it is computed once.
     """
 
     plan: Plan
     extra: pa.Schema
     recipe: Recipe
-    policy: RetryPolicy
+    retry_policy: RetryPolicy
     build_steps: Callable[[Recipe, str], Sequence[Step]]
     has_gpus: bool = False
     check_inputs: bool = False
     one_by_one: bool = False
     isolated: bool = False
     repeats_internal_errors: bool = False
-    monitor: MonitorClient = field(default_factory=MonitorClient)
+    supervisor: SupervisorClient = field(default_factory=SupervisorClient)
     recipe_hash: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,17 +78,17 @@ class RunSpec:
             recipe_name=self.recipe.name,
             recipe_hash=self.recipe_hash,
             package_version=_package_version(),
-            run_id=self.policy.run_id,
+            run_id=self.retry_policy.run_id,
             **more,
         )
 
-    def groups(self) -> list[tuple[Pool, list[Step]]]:
-        """Neighbouring steps of the same pool; each group becomes one pool of actors.
+    def step_groups(self) -> list[tuple[Pool, list[Step]]]:
+        """Neighbouring steps of the same pool; each step group becomes one pool of actors.
 
         If there are several, the last one begins with the step ``fetch_again``.
         """
         steps = self.build_steps(self.recipe, self.plan.output)
-        groups = grouped(steps, has_gpus=self.has_gpus, isolated=self.isolated)
+        groups = group_steps(steps, has_gpus=self.has_gpus, isolated=self.isolated)
         if len(groups) > 1:  # files are not sent with their photos
             pool, last = groups[-1]
             again = Step("fetch_again", pool, lambda: build_fetch_again(self.recipe), is_io=True)
@@ -101,10 +101,10 @@ def _package_version() -> str:
     return version("catalog-cleanup")
 
 
-def grouped(
+def group_steps(
     steps: Sequence[Step], *, has_gpus: bool, isolated: bool = False
 ) -> list[tuple[Pool, list[Step]]]:
-    """Group neighbouring steps of the same pool, see :meth:`RunSpec.groups`."""
+    """Group neighbouring steps of the same pool, see :meth:`RunSpec.step_groups`."""
     if not has_gpus:
         return [("cpu", list(steps))]
     if isolated:

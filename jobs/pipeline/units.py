@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from jobs.pipeline.pending import PROBLEM, read_pending
+from jobs.pipeline.pending import RUN_ERROR, read_pending
 from jobs.pipeline.spec import RunSpec
 from manifests.errors import CatalogCleanupError
 
@@ -29,8 +29,8 @@ UNIT_ROWS = 64
 #: Up to this number of rows are read by the driver.
 _MAX_READ_HERE = 5000
 
-#: Units per worker among which the rows that are left are divided.
-_UNITS_PER_WORKER = 4
+#: Units per actor among which the pending rows are divided.
+_UNITS_PER_ACTOR = 4
 
 #: Max number of tasks that read rows, and how many of them run at once.
 _MAX_READERS, _CONCURRENT_READERS = 2000, 4
@@ -38,13 +38,16 @@ _MAX_READERS, _CONCURRENT_READERS = 2000, 4
 _THREADS = 16
 
 
-def pending_units(spec: RunSpec, left: Mapping[int, int], workers: int) -> Dataset | None:
+def pending_units(
+    spec: RunSpec, pending_by_shard: Mapping[int, int], actors: int
+) -> Dataset | None:
     """Build the source of all pending rows of some shards.
 
     Args:
         spec: the run.
-        left: shard -> number of pending rows; more if ``check_inputs`` finds changed files.
-        workers: number of actors with which the first pool starts. An autoscaler may add others,
+        pending_by_shard: shard -> number of pending rows; more if ``check_inputs`` finds changed
+            files.
+        actors: number of those with which the first pool starts. An autoscaler may add others,
             but units for all that it might add would be too small.
 
     Returns:
@@ -52,18 +55,18 @@ def pending_units(spec: RunSpec, left: Mapping[int, int], workers: int) -> Datas
     """
     import ray
 
-    count = sum(left.values())
+    count = sum(pending_by_shard.values())
     if spec.check_inputs or count > _MAX_READ_HERE:
         # The number of changed files is not known yet.
-        share = UNIT_ROWS if spec.check_inputs else ceil(count / workers / _UNITS_PER_WORKER)
-        return _read_lazily(spec, left, min(share, UNIT_ROWS))
+        share = UNIT_ROWS if spec.check_inputs else ceil(count / actors / _UNITS_PER_ACTOR)
+        return _read_lazily(spec, pending_by_shard, min(share, UNIT_ROWS))
     with ThreadPoolExecutor(_THREADS) as pool:
-        tables = list(pool.map(partial(read_pending, spec), left))
-    units = list(_units(pa.concat_tables(tables), workers)) if tables else []
+        tables = list(pool.map(partial(read_pending, spec), pending_by_shard))
+    units = list(_units(pa.concat_tables(tables), actors)) if tables else []
     return ray.data.from_blocks(units) if units else None
 
 
-def single_rows(spec: RunSpec, rows: Collection[tuple[int, str]]) -> Dataset | None:
+def one_by_one_units(spec: RunSpec, rows: Collection[tuple[int, str]]) -> Dataset | None:
     """Build the source of some rows, each a unit by itself.
 
     Args:
@@ -84,20 +87,20 @@ def single_rows(spec: RunSpec, rows: Collection[tuple[int, str]]) -> Dataset | N
     return ray.data.from_blocks(units) if units else None
 
 
-def _units(rows: pa.Table, workers: int) -> Iterator[pa.Table]:
+def _units(rows: pa.Table, actors: int) -> Iterator[pa.Table]:
     start = 0
     while start < len(rows):
-        share = ceil((len(rows) - start) / workers / _UNITS_PER_WORKER)
+        share = ceil((len(rows) - start) / actors / _UNITS_PER_ACTOR)
         yield rows.slice(start, min(share, UNIT_ROWS))
         start += min(share, UNIT_ROWS)
 
 
-def _read_lazily(spec: RunSpec, left: Mapping[int, int], unit_rows: int) -> Dataset:
+def _read_lazily(spec: RunSpec, pending_by_shard: Mapping[int, int], unit_rows: int) -> Dataset:
     import ray
     from ray.data import Datasource, ReadTask
     from ray.data.block import BlockMetadata
 
-    shards = list(left)
+    shards = list(pending_by_shard)
     step = ceil(len(shards) / _MAX_READERS)
     parts = [shards[start : start + step] for start in range(0, len(shards), step)]
     tasks = [
@@ -109,7 +112,7 @@ def _read_lazily(spec: RunSpec, left: Mapping[int, int], unit_rows: int) -> Data
     ]
     # Ray Data splits the rows of each task into the same number of blocks. Any shard may have
     # changed files.
-    most = spec.plan.rows_per_shard if spec.check_inputs else max(left.values())
+    most = spec.plan.rows_per_shard if spec.check_inputs else max(pending_by_shard.values())
 
     class PendingRows(Datasource):
         """The pending rows, for Ray Data."""
@@ -140,13 +143,13 @@ def _with_shards(spec: RunSpec, shards: Sequence[int]) -> RunSpec:
 
 def _read_shards(spec: RunSpec, shards: Sequence[int]) -> Iterator[pa.Table]:
     for shard in shards:
-        if not spec.monitor.stop_requested():
+        if not spec.supervisor.stop_requested():
             try:
                 yield read_pending(spec, shard)
             except CatalogCleanupError as error:
                 # The worker that receives it ends the run; Ray Data would go on without these rows.
-                yield pa.table({PROBLEM: [[error.code, error.message]]})
+                yield pa.table({RUN_ERROR: [[error.code, error.message]]})
                 return
             except (OSError, pa.ArrowException) as error:
-                yield pa.table({PROBLEM: [["output.not_readable", f"Shard {shard}: {error}."]]})
+                yield pa.table({RUN_ERROR: [["output.not_readable", f"Shard {shard}: {error}."]]})
                 return

@@ -1,6 +1,6 @@
 """The review page of an output folder: each photo before and after.
 
-``data.py`` reads the lineage, ``pictures.py`` renders pictures, ``summary.py`` counts, and
+``listing.py`` reads the lineage, ``pictures.py`` renders pictures, ``summary.py`` counts, and
 ``write.py`` writes the results and the page itself, which is in ``site/``.
 """
 

@@ -72,7 +72,9 @@ class Pictures:
     problem: str = ""
 
 
-def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store: Store) -> Pictures:
+def render(
+    row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store: Store
+) -> Pictures:
     """Render all available pictures of a lineage row.
 
     Args:

@@ -67,9 +67,9 @@ class Summary:
             runs: of the output folder. Unfinished runs do not count for the throughput.
         """
         timed = {
-            run.run_id: run.facts["seconds"]
+            run.run_id: run.content["seconds"]
             for run in runs
-            if run.facts["recipe_hash"] == self.recipe_hash and run.facts.get("seconds")
+            if run.content["recipe_hash"] == self.recipe_hash and run.content.get("seconds")
         }
         of_runs = self.counts["run_id"]
         seconds = sum(timed[run] for run in timed if of_runs[run])

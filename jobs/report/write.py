@@ -27,13 +27,13 @@ from rich.console import Console
 from rich.progress import track
 
 from jobs.report import SAMPLE
-from jobs.report.data import Listing, choose, list_pairs, list_rows, select_runs
-from jobs.report.pictures import Pictures, draw
-from jobs.report.records import REVIEW, Drawn, details, list_columns, picture_folder
-from jobs.results.recipe_runs import RecipeResults
+from jobs.report.listing import Listing, list_pairs, list_rows, sample_rows, select_recipes
+from jobs.report.page_data import REVIEW, Rendered, details, list_columns, picture_folder
+from jobs.report.pictures import Pictures, render
+from jobs.results.recipe_results import RecipeResults
 from manifests.errors import CatalogCleanupError, RecipeError, describe
 from manifests.runs import records
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 
 _SITE = resources.files("jobs.report") / "site"
 
@@ -61,7 +61,7 @@ def write_report(
     Args:
         output: path or URI of a folder with results.
         console: where to print progress.
-        sample: number of photos with pictures, see :func:`choose`; 0: all.
+        sample: number of photos with pictures, see :func:`sample_rows`; 0: all.
         only: list rows of these statuses, or ``flagged``; empty: all.
         recipe: name, label or hash of the recipe to show; None: all recipes, or the most recent
             one in a comparison.
@@ -75,36 +75,36 @@ def write_report(
         RecipeError: ``recipe.not_found``: it was not run there, or no other recipe was.
     """
     if compare is None:
-        listing = list_rows(select_runs(output, recipe), only)
+        listing = list_rows(select_recipes(output, recipe), only)
     else:
         listing = list_pairs(*_pair(output, recipe, compare), only)
-    place = Place.of(output)
-    folder = place / "report"
-    drawn = _draw(listing, choose(listing.rows, sample), folder, console)
-    choices, columns = list_columns(listing, drawn)
+    path = StoragePath.of(output)
+    folder = path / "report"
+    rendered = _render(listing, sample_rows(listing.rows, sample), folder, console)
+    choices, columns = list_columns(listing, rendered)
     count, stamp = listing.rows.num_rows, f"{datetime.now(UTC):%Y%m%d%H%M%S}"
     for number, start in enumerate(range(0, count, ROWS_PER_FILE)):
         part = {name: each[start : start + ROWS_PER_FILE] for name, each in columns.items()}
         _script(folder, f"rows-{number:04d}", "rows", number, part)
     for number, start in enumerate(range(0, count, DETAILS_PER_FILE)):
-        some = list(details(listing, start, min(start + DETAILS_PER_FILE, count), drawn))
+        some = list(details(listing, start, min(start + DETAILS_PER_FILE, count), rendered))
         _script(folder, f"details-{number:04d}", "details", number, some)
     page = {
-        "title": place.name,
-        "output": place.uri,
+        "title": path.name,
+        "output": path.uri,
         "madeAt": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "version": version("catalog-cleanup"),
         "stamp": stamp,
         "review": REVIEW,
         "count": count,
-        "drawn": len(drawn),
+        "rendered": len(rendered),
         "files": -(-count // ROWS_PER_FILE),
         "detailsPerFile": DETAILS_PER_FILE,
         "only": sorted(only),
-        "detects": any(side.detects for side in listing.sides),
-        "cleans": any(side.cleans for side in listing.sides),
+        "detects": any(results.detects for results in listing.recipes),
+        "cleans": any(results.cleans for results in listing.recipes),
         "compared": listing.compared is not None,
-        "sides": [_side(listing, index) for index in range(len(listing.sides))],
+        "recipes": [_recipe_values(listing, index) for index in range(len(listing.recipes))],
         "meanings": {code: describe(code) for code in choices["error_code"]},
     }
     _script(folder, "page", "begin", page | choices)
@@ -118,12 +118,12 @@ def write_report(
 
 def _pair(output: str, recipe: str | None, compare: str) -> tuple[RecipeResults, RecipeResults]:
     """The recipe to show, and the one to compare it with."""
-    in_output = [side for side in select_runs(output) if side.is_called(compare)]
-    second = (in_output or select_runs(compare))[-1]
+    in_output = [results for results in select_recipes(output) if results.is_called(compare)]
+    second = (in_output or select_recipes(compare))[-1]
     firsts = [
-        side
-        for side in select_runs(output, recipe)
-        if (side.plan.output, side.hash) != (second.plan.output, second.hash)
+        results
+        for results in select_recipes(output, recipe)
+        if (results.plan.output, results.hash) != (second.plan.output, second.hash)
     ]
     if not firsts:
         raise RecipeError(
@@ -132,39 +132,41 @@ def _pair(output: str, recipe: str | None, compare: str) -> tuple[RecipeResults,
     return firsts[-1], second
 
 
-def _side(listing: Listing, index: int) -> dict[str, Any]:
-    side = listing.sides[index]
-    runs = records(side.plan.output)
+def _recipe_values(listing: Listing, index: int) -> dict[str, Any]:
+    results = listing.recipes[index]
+    runs = records(results.plan.output)
     return {
-        "name": side.name,
-        "label": side.label,
-        "output": side.plan.output,
-        "planned": side.plan.rows,
+        "name": results.name,
+        "label": results.label,
+        "output": results.plan.output,
+        "planned": results.plan.rows,
         "summary": listing.summaries[index].as_values(runs),
     }
 
 
-def _draw(listing: Listing, rows: Sequence[int], folder: Place, console: Console) -> Drawn:
-    """Render these rows, for each side that has them."""
+def _render(
+    listing: Listing, rows: Sequence[int], folder: StoragePath, console: Console
+) -> Rendered:
+    """Render these rows, for each compared recipe that has them."""
     beside = 1 if listing.compared is None else 2
-    drawn: dict[int, list[Pictures | None]] = {row: [None] * beside for row in rows}
-    results = track(
-        _draw_rows(listing, rows, folder),
+    rendered: dict[int, list[Pictures | None]] = {row: [None] * beside for row in rows}
+    finished = track(
+        _render_rows(listing, rows, folder),
         "pictures",
         len(rows) * beside,
         console=console,
         transient=True,
         disable=not console.is_terminal,
     )
-    for row, index, pictures in results:
-        drawn[row][index] = pictures
-    return drawn
+    for row, index, pictures in finished:
+        rendered[row][index] = pictures
+    return rendered
 
 
-def _draw_rows(
-    listing: Listing, rows: Sequence[int], folder: Place
+def _render_rows(
+    listing: Listing, rows: Sequence[int], folder: StoragePath
 ) -> Iterator[tuple[int, int, Pictures]]:
-    """Yield row number, side (0 or 1) and pictures."""
+    """Yield row number, side of the comparison (0 or 1) and pictures."""
     tables = [listing.rows] if listing.compared is None else [listing.rows, listing.compared]
     with ThreadPoolExecutor(_RENDER_THREADS) as pool:
         for start in range(0, len(rows), _RENDER_BATCH):
@@ -172,25 +174,25 @@ def _draw_rows(
             for index, table in enumerate(tables):
                 found = table.take(some).to_pylist(maps_as_pydicts="strict")
                 work = {n: row for n, row in zip(some, found, strict=True) if row["id"] is not None}
-                sides = [listing.sides[index or row["side"]] for row in work.values()]
-                results = pool.map(_draw_row, work.values(), sides, repeat(folder))
-                for number, pictures in zip(work, results, strict=True):
+                recipes = [listing.recipes[index or row["recipe"]] for row in work.values()]
+                finished = pool.map(_render_row, work.values(), recipes, repeat(folder))
+                for number, pictures in zip(work, finished, strict=True):
                     yield number, index, pictures
 
 
-def _draw_row(row: dict[str, Any], side: RecipeResults, folder: Place) -> Pictures:
+def _render_row(row: dict[str, Any], results: RecipeResults, folder: StoragePath) -> Pictures:
     """Render one row; errors of its files become its ``problem``."""
     if (row["error_code"] or "").startswith("row."):
         return Pictures(
             problem="Not rendered: this photo ended another process and might end this one."
         )
-    own = folder / "pictures" / picture_folder(side, row["id"])
+    own = folder / "pictures" / picture_folder(results, row["id"])
     try:
-        return draw(
+        return render(
             row,
-            side.recipe,
-            side.plan.output,
-            side.label,
+            results.recipe,
+            results.plan.output,
+            results.label,
             lambda name, data: _store(own / name, data),
         )
     except CatalogCleanupError:
@@ -199,7 +201,7 @@ def _draw_row(row: dict[str, Any], side: RecipeResults, folder: Place) -> Pictur
         return Pictures(problem=f"Not rendered: {type(error).__name__}: {error}")
 
 
-def _script(folder: Place, name: str, call: str, *values: object) -> None:
+def _script(folder: StoragePath, name: str, call: str, *values: object) -> None:
     """Store data as a script that passes them to the page."""
     arguments = (
         json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
@@ -208,6 +210,6 @@ def _script(folder: Place, name: str, call: str, *values: object) -> None:
     _store(folder / "data" / f"{name}.js", f"review.{call}({','.join(arguments)});\n".encode())
 
 
-def _store(place: Place, data: bytes) -> None:
+def _store(path: StoragePath, data: bytes) -> None:
     """Store a file; not flushed to disk, since a page can be written again."""
-    place.write(data, flush=False)
+    path.write(data, flush=False)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.results.recipe_runs import READ_THREADS, RecipeResults
+from jobs.results.recipe_results import READ_THREADS, RecipeResults
 
 _COLUMNS = ("id", "error_code", "masked_px", "width", "height")
 
@@ -31,12 +31,12 @@ class Examples:
     largest: str = ""
 
 
-def examples_of(run: RecipeResults) -> Examples:
+def examples_of(results: RecipeResults) -> Examples:
     """Read the examples, shard by shard; memory grows by 8 bytes a photo."""
     found, all_shares = Examples(), [np.zeros(0)]
     with ThreadPoolExecutor(READ_THREADS) as pool:
         for rows in pool.map(
-            lambda each: run.ledger.latest(each, _COLUMNS), range(run.plan.shards)
+            lambda each: results.ledger.latest(each, _COLUMNS), range(results.plan.shards)
         ):
             codes = rows.filter(pc.is_valid(rows["error_code"])).group_by("error_code")
             for row in codes.aggregate([("id", "min")]).to_pylist():

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic_core import to_json
 
-from jobs.results.recipe_runs import RecipeResults, recipe_runs
+from jobs.results.recipe_results import RecipeResults, results_by_recipe
 from manifests.errors import OutputError
 from manifests.planning.marks import Marks, is_unmarked
 from manifests.schema import CRASHED, FAILED
-from manifests.storage.place import Place, storing
+from manifests.storage.path import StoragePath, storing
 
 #: Why the row failed: an object of some lineage columns. One column of a name that the lineage does
 #: not have, so that the manifest's next failures replace it.
@@ -39,9 +39,9 @@ def write_failures(output: str, path: str) -> int:
     Raises:
         OutputError: ``output.not_found``, or ``output.not_writable``.
     """
-    run = recipe_runs(output)[-1]
-    shards = range(run.plan.shards)
-    return store_rows(path, (row for shard in shards for row in _failed(run, shard)))
+    results = results_by_recipe(output)[-1]
+    shards = range(results.plan.shards)
+    return store_rows(path, (row for shard in shards for row in _failed(results, shard)))
 
 
 def store_rows(path: str, rows: Iterable[Mapping[str, Any]]) -> int:
@@ -52,24 +52,24 @@ def store_rows(path: str, rows: Iterable[Mapping[str, Any]]) -> int:
     """
     count = 0
     try:
-        place = Place.of(path)
+        target = StoragePath.of(path)
     except ValueError as error:
         raise OutputError("output.not_writable", f"{error}.") from None
     with storing(path), tempfile.NamedTemporaryFile() as file:
         for count, row in enumerate(rows, 1):  # noqa: B007 - the last one is their number
             file.write(f"{as_json(row)}\n".encode())
         file.flush()
-        place.upload(Path(file.name))
+        target.upload(Path(file.name))
     return count
 
 
-def _failed(run: RecipeResults, shard: int) -> Iterator[dict[str, Any]]:
-    columns = ["id", "image_uri", "mask_uri", "marks", *run.extra, *_REASONS]
-    rows = run.ledger.latest(shard, columns)
+def _failed(results: RecipeResults, shard: int) -> Iterator[dict[str, Any]]:
+    columns = ["id", "image_uri", "mask_uri", "marks", *results.extra, *_REASONS]
+    rows = results.ledger.latest(shard, columns)
     ended_badly = pc.is_in(rows["status"], value_set=pa.array([FAILED, CRASHED]))
     for row in rows.filter(ended_badly).to_pylist(maps_as_pydicts="strict"):
         reasons = {name: row[name] for name in _REASONS}
-        yield manifest_row(row, run.extra) | {FAILURE: reasons}
+        yield manifest_row(row, results.extra) | {FAILURE: reasons}
 
 
 def as_json(value: Any) -> str:

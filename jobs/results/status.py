@@ -1,4 +1,4 @@
-"""Status of an output folder: done, failed and remaining rows, and the current speed."""
+"""Status of an output folder: ok, failed and pending rows, and the current speed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from jobs.results.recipe_runs import RecipeResults, recipe_runs
+from jobs.results.recipe_results import RecipeResults, results_by_recipe
 from manifests.ledger import RetryPolicy, Tally, tallies
 from manifests.runs import RunRecord, records, seems_alive
 
@@ -16,14 +16,14 @@ class RecipeStatus:
     """The status of one recipe in an output folder.
 
     Attributes:
-        run: the recipe's results.
+        results: the recipe's results.
         total: counts of all shards.
         shards: shard -> counts.
         is_running: whether a run of the recipe is active now; several can be, on other shards.
         rows_per_s: current rate of these runs, without the start-up of actors; 0 if not running.
     """
 
-    run: RecipeResults
+    results: RecipeResults
     total: Tally = field(default_factory=Tally)
     shards: dict[int, Tally] = field(default_factory=dict)
     is_running: bool = False
@@ -44,26 +44,26 @@ def recipe_statuses(output: str) -> Iterator[RecipeStatus]:
     Raises:
         OutputError: ``output.not_found``: there is no run there.
     """
-    runs = recipe_runs(output)
+    all_results = results_by_recipe(output)
     active = [record for record in records(output) if seems_alive(record)]
-    for run in runs:
-        alive = [record for record in active if record.facts["recipe_hash"] == run.hash]
+    for results in all_results:
+        alive = [record for record in active if record.content["recipe_hash"] == results.hash]
         rate = sum(record.progress().get("rows_per_s", 0.0) for record in alive)
-        status = RecipeStatus(run, is_running=bool(alive), rows_per_s=rate)
-        for shard, tally in tallies(run.plan, run.ledger, _policies(run, alive)):
+        status = RecipeStatus(results, is_running=bool(alive), rows_per_s=rate)
+        for shard, tally in tallies(results.plan, results.ledger, _policies(results, alive)):
             status.total.add(tally)
             tally.pending = []  # the total keeps the first names, which is enough
             status.shards[shard] = tally
         yield status
 
 
-def _policies(run: RecipeResults, alive: Sequence[RunRecord]) -> Mapping[int, RetryPolicy]:
-    """Shard -> which of its rows count as done: an active run may redo some."""
-    shards = range(run.plan.shards)
-    policies = dict.fromkeys(shards, RetryPolicy(run.record.run_id))
+def _policies(results: RecipeResults, alive: Sequence[RunRecord]) -> Mapping[int, RetryPolicy]:
+    """Shard -> which of its rows count as ended: an active run may redo some."""
+    shards = range(results.plan.shards)
+    policies = dict.fromkeys(shards, RetryPolicy(results.record.run_id))
     for record in alive:
-        retried = RetryPolicy(record.run_id, frozenset(record.facts.get("retry", ())))
-        policies |= dict.fromkeys(record.facts.get("only_shards") or shards, retried)
+        retried = RetryPolicy(record.run_id, frozenset(record.content.get("retry", ())))
+        policies |= dict.fromkeys(record.content.get("only_shards") or shards, retried)
     return policies
 
 
@@ -72,11 +72,11 @@ def as_json(output: str) -> str:
     return json.dumps(
         [
             {
-                "recipe": status.run.name,
-                "recipe_hash": status.run.hash,
-                "run_id": status.run.record.run_id,
-                "status": status.run.record.facts["status"],
-                "at_work": status.is_running,
+                "recipe": status.results.name,
+                "recipe_hash": status.results.hash,
+                "run_id": status.results.record.run_id,
+                "status": status.results.record.content["status"],
+                "is_running": status.is_running,
                 "rows_per_s": status.rows_per_s,
                 "seconds_left": status.seconds_left,
                 "all": _counts(status.total),

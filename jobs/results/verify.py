@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.results.recipe_runs import READ_THREADS, RecipeResults, id_hash, recipe_runs
+from jobs.results.recipe_results import READ_THREADS, RecipeResults, id_hash, results_by_recipe
 from manifests.errors import OutputError, RowError
 from manifests.schema import OK, LineageRow, lineage_row
 from manifests.storage.row_files import read
@@ -51,7 +51,7 @@ class Verdict:
         fidelity: as recorded in the lineage.
         found: result of the comparison; None if it was not possible.
         problem: differences from the lineage; empty if there are none.
-        unchecked: kind of the reason why it could not be checked; empty if it could.
+        unchecked_reason: kind of the reason why it could not be checked; empty if it could.
         detail: the reason in full.
     """
 
@@ -59,7 +59,7 @@ class Verdict:
     fidelity: str
     found: Finding | None = None
     problem: str = ""
-    unchecked: str = ""
+    unchecked_reason: str = ""
     detail: str = ""
 
 
@@ -73,36 +73,36 @@ def verify(output: str, sample: int | None = None) -> Iterator[Verdict]:
     Raises:
         OutputError: ``output.not_found``: there is no run there, or none that cleans.
     """
-    cleaned = [run for run in recipe_runs(output) if run.cleans]
+    cleaned = [results for results in results_by_recipe(output) if results.cleans]
     if not cleaned:
         raise OutputError(
             "output.not_found", f"{output} has no cleaned photos: only `detect` was run."
         )
-    run = cleaned[-1]
-    chosen = None if sample is None else _sampled(run, sample)
+    results = cleaned[-1]
+    chosen = None if sample is None else _sampled(results, sample)
     columns = [f.name for f in fields(LineageRow)]
-    for shard in range(run.plan.shards) if chosen is None else sorted(chosen):
-        rows = run.ledger.latest(shard, columns)
+    for shard in range(results.plan.shards) if chosen is None else sorted(chosen):
+        rows = results.ledger.latest(shard, columns)
         rows = rows.filter(pc.equal(rows["status"], OK))
         if chosen is not None:
             rows = rows.filter(pc.is_in(rows["id"], value_set=pa.array(chosen[shard])))
         for row in rows.to_pylist(maps_as_pydicts="strict"):
-            yield _verdict(lineage_row(row), run.recipe)
+            yield _verdict(lineage_row(row), results.recipe)
 
 
-def _sampled(run: RecipeResults, count: int) -> Mapping[int, Sequence[str]]:
+def _sampled(results: RecipeResults, count: int) -> Mapping[int, Sequence[str]]:
     """Select finished rows by the hashes of their ids; returns shard -> ids.
 
     All shards are read, but only which ids they have.
     """
 
     def finished(shard: int) -> list[tuple[int, int, str]]:
-        rows = run.ledger.latest(shard, ["id", "status"])
+        rows = results.ledger.latest(shard, ["id", "status"])
         ids = rows["id"].filter(pc.equal(rows["status"], OK)).to_pylist()
         return [(id_hash(name), shard, name) for name in ids]
 
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        rows = chain.from_iterable(pool.map(finished, range(run.plan.shards)))
+        rows = chain.from_iterable(pool.map(finished, range(results.plan.shards)))
         chosen = defaultdict[int, list[str]](list)
         for _, shard, name in heapq.nsmallest(count, rows):
             chosen[shard].append(name)
@@ -127,10 +127,10 @@ def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
         problems = [*found.problems, *_problems_of(effects, row, hole, recipe.mask)]
     except UncheckableError as error:
         reason = str(error)
-        return Verdict(row.id, fidelity, unchecked=reason.partition(":")[0], detail=reason)
+        return Verdict(row.id, fidelity, unchecked_reason=reason.partition(":")[0], detail=reason)
     except Exception as error:  # whatever a library raises must not stop the other rows
         detail = f"{type(error).__name__}: {error}"
-        return Verdict(row.id, fidelity, unchecked="the check itself failed", detail=detail)
+        return Verdict(row.id, fidelity, unchecked_reason="the check itself failed", detail=detail)
     if hashlib.sha256(result).hexdigest() != row.output_sha256:
         problems.insert(0, "not the file that was stored")
     return Verdict(row.id, fidelity, found, ", ".join(problems))

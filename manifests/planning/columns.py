@@ -1,4 +1,4 @@
-"""Determines the type and the name of each of a manifest's other columns."""
+"""Determines the type and the name of each of a manifest's extra columns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PARTITIONS = ("recipe", "shard")
 
 
 def merge_types(schemas: Iterable[pa.Schema]) -> pa.Schema:
-    """Merge the other columns of all parts of a manifest; each gets a type that fits all parts.
+    """Merge the extra columns of all parts of a manifest; each gets a type that fits all parts.
 
     Numbers are widened. A column that is text in one part, as always in CSV, is text in all, and so
     is one whose types have no other in common.
@@ -38,7 +38,7 @@ def _common(kinds: list[pa.DataType]) -> pa.DataType:
 
 
 def names_in_lineage(names: Iterable[str]) -> dict[str, str]:
-    """Map the manifest's other columns to their names in shards and lineage.
+    """Map the manifest's extra columns to their names in shards and lineage.
 
     A name becomes ``manifest_<name>`` if the lineage has a column or partition of that name,
     ignoring case as databases do.

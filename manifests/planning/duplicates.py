@@ -127,7 +127,7 @@ def with_labels(ids: Ids, files: Sequence[Source]) -> Ids:
     labels: list[str] = []
     row = 0
     for file in files:
-        name = f"{file.place.name}, " if len(files) > 1 else ""
+        name = f"{file.path.name}, " if len(files) > 1 else ""
         for part in read_parts(file, marks=False, need_marks=False):
             count = part.table.num_rows
             start, stop = np.searchsorted(ids.shared, [row, row + count])

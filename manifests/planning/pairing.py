@@ -21,11 +21,11 @@ from manifests.errors import ManifestError, OutputError
 from manifests.reading.formats import MAX_EXAMPLES, list_some
 from manifests.reading.pictures import PictureList, stems
 from manifests.reading.read import Source
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 
 #: What becomes of a row without marks: an error; a photo that is passed on unchanged; a photo in
 #: which the recipe detects what to remove.
-Policy = Literal["fail", "pass", "detect"]
+UnmarkedPolicy = Literal["fail", "pass", "detect"]
 
 _ENDING = r"(?i)[_.-]mask$"
 
@@ -114,18 +114,18 @@ class Pairing:
         masks: masks to choose from by name; None: none.
     """
 
-    unmarked: Policy = "fail"
+    unmarked: UnmarkedPolicy = "fail"
     mask: str = ""
     masks: MaskList | None = None
     _photo: str = field(default="", init=False)  # of which an error gives an example
     _like_masks: pa.StringArray | None = field(default=None, init=False)
 
     @classmethod
-    def of(cls, unmarked: Policy, mask: str, masks: str) -> Pairing:
+    def of(cls, unmarked: UnmarkedPolicy, mask: str, masks: str) -> Pairing:
         """Find the mask, or list the masks.
 
         Args:
-            unmarked: see :data:`Policy`.
+            unmarked: see :data:`UnmarkedPolicy`.
             mask: path or URI of a file; empty: none.
             masks: folder, pattern or picture, see :meth:`PictureList.find`; empty: none.
 
@@ -134,10 +134,10 @@ class Pairing:
         """
         try:
             if mask:
-                place = Place.of(mask)
-                if place.info().type != FileType.File:
-                    raise FileNotFoundError(f"there is no such file: {place.uri}")
-                return cls(unmarked, place.uri)
+                path = StoragePath.of(mask)
+                if path.info().type != FileType.File:
+                    raise FileNotFoundError(f"there is no such file: {path.uri}")
+                return cls(unmarked, path.uri)
             if not masks:
                 return cls(unmarked)
             found = PictureList.find(masks)
@@ -160,7 +160,9 @@ class Pairing:
             return f"masks {self.masks.pictures.digest()}"
         return self.mask and f"mask {self.mask}"
 
-    def select(self, files: Sequence[Source], output: Place | None = None) -> Sequence[Source]:
+    def select(
+        self, files: Sequence[Source], output: StoragePath | None = None
+    ) -> Sequence[Source]:
         """Leave pictures that are masks out of a list of photos, and photos out of the masks.
 
         Args:
@@ -176,7 +178,7 @@ class Pairing:
             return files
         if not self.gives_marks:
             raise ManifestError(
-                "manifest.unmarked", f"Nothing marks the pictures of {photos.place.uri}."
+                "manifest.unmarked", f"Nothing marks the pictures of {photos.path.uri}."
             )
         if output and photos.base in (output, output / "images"):
             raise OutputError(
@@ -206,7 +208,7 @@ class Pairing:
         """
         if not self.masks:
             return
-        names, base = self.masks.pictures.paths, self.masks.pictures.place.uri
+        names, base = self.masks.pictures.paths, self.masks.pictures.path.uri
         if len(self.masks.without_photo) < len(names):
             return
         what = f"{len(names):,} masks, such as {names[0].as_py()}," if len(names) else "pictures"
@@ -222,7 +224,7 @@ class Pairing:
             return self.masks.find(ids)
         return FoundMasks(pa.repeat(self.mask, len(ids)) if self.mask else none, none)
 
-    def notes(self, folder: Place | None) -> Iterator[str]:
+    def notes(self, folder: StoragePath | None) -> Iterator[str]:
         """Name the masks without a photo, after the first pass, and photos that may be masks.
 
         Args:

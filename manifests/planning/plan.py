@@ -27,12 +27,12 @@ from pyarrow.fs import FileType
 from manifests.errors import ManifestError, OutputError
 from manifests.planning.columns import merge_types, names_in_lineage
 from manifests.planning.duplicates import REPEATED, IdHashes, Ids, with_labels
-from manifests.planning.pairing import Pairing, Policy, hash_with_masks
+from manifests.planning.pairing import Pairing, UnmarkedPolicy, hash_with_masks
 from manifests.planning.rows import RowCounts, to_shard_rows
 from manifests.reading.formats import MAX_NAMED_LINES, list_lines, list_some
 from manifests.reading.pictures import PLAN, PictureList
 from manifests.reading.read import Source, find_files, fingerprint, read_parts, stamp
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 
 #: A shard is the unit of resuming and of lineage files. Its size does not limit how work is spread:
 #: actors get units of up to 64 rows, from any shards. Small shards cost requests and files.
@@ -46,7 +46,7 @@ _SHARD_BYTES = 64 << 20
 _WRITER_THREADS = 16
 
 #: What becomes of rows without marks.
-_FATES: dict[Policy, str] = {
+_FATES: dict[UnmarkedPolicy, str] = {
     "fail": "errors (--unmatched fail, the default of recipes that do not detect)",
     "pass": "passed on unchanged (--unmatched pass)",
     "detect": "searched (--unmatched detect, the default of recipes that detect, as declutter)",
@@ -83,7 +83,7 @@ class Plan:
     shards: int
     rejected: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    unmarked: Policy = "fail"
+    unmarked: UnmarkedPolicy = "fail"
     unmarked_rows: int = 0
     only: Mapping[int, Sequence[str]] | None = None
 
@@ -95,17 +95,17 @@ class Plan:
         wanted = pa.array(self.only.get(number, ()), pa.string())
         return rows.filter(pc.is_in(rows["id"].cast(pa.string()), value_set=wanted))
 
-    def shard_file(self, number: int) -> Place:
+    def shard_file(self, number: int) -> StoragePath:
         """The file with the rows of a shard."""
         return self.folder / f"{shard_name(number)}.parquet"
 
     @property
-    def folder(self) -> Place:
+    def folder(self) -> StoragePath:
         """The folder of the shards."""
         name = f"{self.fingerprint}-{self.rows_per_shard}"
         if self.unmarked != "fail":
             name += f"-{self.unmarked}"
-        return Place.of(self.output) / "manifest" / name
+        return StoragePath.of(self.output) / "manifest" / name
 
 
 def shard_name(number: int) -> str:
@@ -113,20 +113,20 @@ def shard_name(number: int) -> str:
     return f"shard={number:05d}"
 
 
-def resolve_output(output: str) -> Place:
+def resolve_output(output: str) -> StoragePath:
     """Resolve an output folder from a local path, ``file://`` or ``s3://`` URI.
 
     Raises:
         OutputError: ``output.not_writable``: it is none of these, or it is a file.
     """
     try:
-        place = Place.of(output)
-        kind = place.info().type
+        path = StoragePath.of(output)
+        kind = path.info().type
     except (OSError, ValueError) as error:
         raise OutputError("output.not_writable", f"--output {output!r}: {error}.") from None
     if kind == FileType.File:
-        raise OutputError("output.not_writable", f"--output {place.uri} is a file.")
-    return place
+        raise OutputError("output.not_writable", f"--output {path.uri} is a file.")
+    return path
 
 
 def make_plan(
@@ -135,7 +135,7 @@ def make_plan(
     *,
     rows_per_shard: int | None = None,
     strict: bool = False,
-    unmarked: Policy = "fail",
+    unmarked: UnmarkedPolicy = "fail",
     mask: str = "",
     masks: str = "",
     results: str = "",
@@ -165,7 +165,7 @@ def make_plan(
             other masks; ``output.is_manifest``; ``output.not_writable``.
     """
     pairing = Pairing.of(unmarked, mask, masks)
-    files = pairing.select(find_files(manifest), Place.of(results or output))
+    files = pairing.select(find_files(manifest), StoragePath.of(results or output))
     now = hash_with_masks(stamp(files), pairing)
     if earlier := load_plan(output):
         # A copy of the manifest has another stamp but the same content.
@@ -215,7 +215,7 @@ def make_plan(
     return _reused(other, unmarked, is_same=is_same, strict=strict)
 
 
-def _reused(earlier: Plan, unmarked: Policy, *, is_same: bool, strict: bool) -> Plan:
+def _reused(earlier: Plan, unmarked: UnmarkedPolicy, *, is_same: bool, strict: bool) -> Plan:
     """Return the output's plan.
 
     Args:
@@ -257,7 +257,7 @@ def _listing_notes(files: Sequence[Source]) -> Iterator[str]:
     for each in files:
         if isinstance(each, PictureList) and len(each.others):
             shown = list_some((name.as_py() for name in each.others), len(each.others))
-            yield f"Left out of {each.place.uri}, not pictures by their suffixes: {shown}."
+            yield f"Left out of {each.path.uri}, not pictures by their suffixes: {shown}."
 
 
 def _refuse_if_strict(plan: Plan, *, strict: bool) -> None:
@@ -285,8 +285,8 @@ def load_plan(output: str) -> Plan | None:
         ) from None
 
 
-def _marker(output: str) -> Place:
-    return Place.of(output) / PLAN
+def _marker(output: str) -> StoragePath:
+    return StoragePath.of(output) / PLAN
 
 
 def choose_rows_per_shard(rows: int) -> int:
@@ -296,7 +296,7 @@ def choose_rows_per_shard(rows: int) -> int:
 
 
 def _scan(files: Sequence[Source], manifest: str, pairing: Pairing) -> tuple[pa.Schema, Ids]:
-    """Read the merged schema of the manifest's other columns, and its ids."""
+    """Read the merged schema of the manifest's extra columns, and its ids."""
     hashes = IdHashes()
     extra = merge_types(chain.from_iterable(_scan_file(file, hashes, pairing) for file in files))
     ids = hashes.classify()
@@ -323,7 +323,7 @@ def _scan_file(file: Source, hashes: IdHashes, pairing: Pairing) -> Iterator[pa.
     if missing:
         raise ManifestError(
             "manifest.missing_id",
-            f"{file.place.uri} has no id in {list_lines(unit, lines, missing)}.",
+            f"{file.path.uri} has no id in {list_lines(unit, lines, missing)}.",
         )
 
 
@@ -344,14 +344,14 @@ def _checked(
             kinds = ids.kinds[row : row + count]
             if len(kinds) < count or len(ids.labels) < len(ids.shared):
                 raise ManifestError(
-                    "manifest.changed", f"{file.place.uri} changed while it was planned."
+                    "manifest.changed", f"{file.path.uri} changed while it was planned."
                 )
             try:
                 errors = ids.errors(row, count)
                 rows, facts = to_shard_rows(part.table, file.base, extra, errors, pairing)
             except (pa.ArrowException, ValueError) as error:
-                raise ManifestError("manifest.unreadable", f"{file.place.uri}: {error}.") from None
-            counts.add_errors(file.place, part, rows)
+                raise ManifestError("manifest.unreadable", f"{file.path.uri}: {error}.") from None
+            counts.add_errors(file.path, part, rows)
             kept = pa.array(kinds != REPEATED)
             rows = rows.filter(kept)
             counts.add_rows(rows, facts.filter(kept))

@@ -24,7 +24,7 @@ from manifests.reading.formats import (
 from manifests.reading.pictures import IS_PICTURE, SUFFIXES
 from manifests.schema import SHARD_SCHEMA
 from manifests.storage import SCHEMES
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 
 #: Of each part of an id: file names are limited to 255 bytes on common file systems, suffix
 #: included. And of an id: S3's keys are limited to 1024 bytes, the output's prefix included.
@@ -78,17 +78,17 @@ class RowCounts:
     boxes: int = 0
     are_corners: bool = True
     _first_unmarked: list[str] = field(default_factory=list)
-    _rejections: dict[tuple[Place, str], _Rejection] = field(default_factory=dict)
+    _rejections: dict[tuple[StoragePath, str], _Rejection] = field(default_factory=dict)
     _not_named: int = 0
 
-    def add_errors(self, place: Place, part: Part, checked: pa.Table) -> None:
+    def add_errors(self, path: StoragePath, part: Part, checked: pa.Table) -> None:
         """Add the rejected rows of a part; ``checked`` is the table of :func:`to_shard_rows`."""
         codes = checked["error_code"].combine_chunks()
         if codes.null_count == len(codes):
             return
         for code in pc.unique(codes.drop_null()).to_pylist():
             rows = pc.indices_nonzero(pc.equal(codes, code)).to_numpy()
-            key = (place, code)
+            key = (path, code)
             if key not in self._rejections and len(self._rejections) == _MAX_NOTES:
                 self._not_named += len(rows)
                 continue
@@ -123,10 +123,10 @@ class RowCounts:
         on rows that mark nothing.
         """
         notes = [self._pairing_note(pairing)] if pairing.gives_marks else []
-        for place, code in sorted(self._rejections, key=lambda key: (key[0].uri, key[1])):
-            rejection = self._rejections[place, code]
+        for path, code in sorted(self._rejections, key=lambda key: (key[0].uri, key[1])):
+            rejection = self._rejections[path, code]
             lines = list_lines(rejection.unit, rejection.lines, rejection.count)
-            notes.append(f"{place.uri}, {lines}: {code} (id {rejection.example!r}).")
+            notes.append(f"{path.uri}, {lines}: {code} (id {rejection.example!r}).")
         if self._not_named:
             notes.append(f"{self._not_named} more rows, of further files, cannot be used.")
         if self.empty:
@@ -163,20 +163,24 @@ class RowCounts:
 
 
 def to_shard_rows(
-    table: pa.Table, base: Place, extra: pa.Schema, duplicates: pa.StringArray, pairing: Pairing
+    table: pa.Table,
+    base: StoragePath,
+    extra: pa.Schema,
+    duplicates: pa.StringArray,
+    pairing: Pairing,
 ) -> tuple[pa.Table, pa.Table]:
     """Convert rows of a manifest to rows of a shard, with absolute URIs and errors.
 
     Args:
         table: a part from :func:`manifests.reading.read.read_parts`.
         base: the folder that paths are relative to.
-        extra: the merged schema of the manifest's other columns.
+        extra: the merged schema of the manifest's extra columns.
         duplicates: the errors of ids that are not unique; null for others.
         pairing: how rows without marks are marked.
 
     Returns:
         The same rows in the same order: the table to store, of :data:`SHARD_SCHEMA` and the
-        manifest's other columns; and facts on each row: ``paired`` (its mask is not its own, but
+        manifest's extra columns; and facts on each row: ``paired`` (its mask is not its own, but
         was named beside the manifest), ``unmarked`` (it has no marks, and no other error) and
         ``corners`` (see :func:`normalize_marks`).
 
@@ -201,7 +205,7 @@ def to_shard_rows(
         marks = pc.if_else(unmarked, pa.scalar(_NOTHING, pa.large_string()), marks)
     code, text = "mask.no_uri", "Nothing marks the photo."
     if pairing.masks:
-        where = pairing.masks.pictures.place.uri
+        where = pairing.masks.pictures.path.uri
         code, text = "mask.unmatched", f"No mask in {where} has the name of the photo."
     codes, texts = _errors(
         (_is_unsafe(ids), "id.unsafe", "The id cannot be a path below the output."),
@@ -257,7 +261,7 @@ def _has_unknown_scheme(uris: pa.Array) -> pa.Array:
     return pc.and_(pc.match_substring(uris, "://"), pc.invert(known))
 
 
-def _absolute_uris(paths: pa.Array, base: Place) -> pa.Array:
+def _absolute_uris(paths: pa.Array, base: StoragePath) -> pa.Array:
     relative = pc.invert(pc.match_substring_regex(paths, r"^([A-Za-z][A-Za-z0-9+.-]*://|/)"))
     joined = pc.binary_join_element_wise(base.uri, paths, "/")
     uris = pc.if_else(relative, joined, paths)

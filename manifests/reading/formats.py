@@ -1,6 +1,6 @@
 """Reads the formats of manifests in parts, so that memory does not grow with the manifest.
 
-To add one, write a function from a place to its parts, and add its suffix to :data:`READERS`.
+To add one, write a function from a path to its parts, and add its suffix to :data:`READERS`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from manifests.reading.arrow_types import LONE_SURROGATE, refuse_constant
 from manifests.schema import MARK_COLUMNS
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 
 #: Size of the parts in which text is parsed. Parsing takes some thirty times as much memory.
 PART_BYTES = 4 << 20
@@ -87,9 +87,9 @@ def separator_hint(names: Iterable[str]) -> str:
     return ""
 
 
-def format_of(place: Place) -> str:
+def format_of(path: StoragePath) -> str:
     """The normalized suffix of a format: lower case, without ``.gz``, one spelling per format."""
-    suffix = posixpath.splitext(place.path.lower().removesuffix(".gz"))[1]
+    suffix = posixpath.splitext(path.name.lower().removesuffix(".gz"))[1]
     return {".ndjson": ".jsonl", ".pq": ".parquet"}.get(suffix, suffix)
 
 
@@ -100,8 +100,8 @@ class _Lines:
         held: characters supplied since the last row ended; reset to 0 by the reader.
     """
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, path: StoragePath) -> None:
+        self._path = path
         self.held = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -112,8 +112,8 @@ class _Lines:
                 :data:`ROW_BYTES`.
         """
         row = 1
-        with self._place.open_input() as file:
-            is_zipped = self._place.path.lower().endswith(".gz")
+        with self._path.open_input() as file:
+            is_zipped = self._path.name.lower().endswith(".gz")
             stream = pa.CompressedInputStream(file, "gzip") if is_zipped else file
             text = io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="")
             for number, line in enumerate(iter(partial(text.readline, ROW_BYTES + 1), ""), 1):
@@ -134,10 +134,10 @@ class _Lines:
                 yield line
 
 
-def _read_csv(place: Place) -> Iterator[Part]:
+def _read_csv(path: StoragePath) -> Iterator[Part]:
     """Read CSV with all columns as text: 00123 is an article number, not the integer 123."""
     names: list[str] = []
-    for records, numbers in _csv_records(_Lines(place)):
+    for records, numbers in _csv_records(_Lines(path)):
         if not names and records:
             names = records.pop(0)
             del numbers[0]
@@ -176,8 +176,8 @@ def _csv_records(lines: _Lines) -> Iterator[tuple[list[list[str]], list[int]]]:
     yield records[:-1], numbers[:-1]
 
 
-def _read_json_lines(place: Place) -> Iterator[Part]:
-    lines = _Lines(place)
+def _read_json_lines(path: StoragePath) -> Iterator[Part]:
+    lines = _Lines(path)
     part: list[str] = []
     first, size = 1, 0
     for line in lines:
@@ -265,8 +265,8 @@ def _json_column(cells: list[Any], name: str, lines: Sequence[int]) -> pa.Array:
     return pa.array(texts, pa.large_string())
 
 
-def _read_parquet(place: Place) -> Iterator[Part]:
-    with place.open_input() as file:
+def _read_parquet(path: StoragePath) -> Iterator[Part]:
+    with path.open_input() as file:
         # With a buffer, Arrow reads a row group page by page, otherwise as a whole.
         parquet = pq.ParquetFile(file, buffer_size=4 << 20, pre_buffer=False)
         metadata = parquet.metadata
@@ -296,7 +296,7 @@ def _validate(batch: pa.RecordBatch) -> None:
             raise ValueError(f"column {name} of type {column.type} is damaged: {error}") from None
 
 
-READERS: dict[str, Callable[[Place], Iterator[Part]]] = {
+READERS: dict[str, Callable[[StoragePath], Iterator[Part]]] = {
     ".csv": _read_csv,
     ".jsonl": _read_json_lines,
     ".parquet": _read_parquet,

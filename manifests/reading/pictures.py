@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from pyarrow.fs import FileType
 
 from manifests.reading.formats import Part
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 
 #: Suffixes of pictures, in lower case. Pictures that cannot be edited (GIF, BMP) fail as rows, so
 #: that they are not left out silently.
@@ -51,7 +51,7 @@ class PictureList:
         others: the paths of files that are no pictures, by their suffixes.
     """
 
-    base: Place
+    base: StoragePath
     paths: pa.StringArray
     pattern: str = ""
     others: pa.StringArray = field(default_factory=lambda: pa.array([], pa.string()))
@@ -68,17 +68,17 @@ class PictureList:
             OSError: there is no such folder or picture, or it cannot be read.
             ValueError: it is neither a path nor a URI of a known scheme.
         """
-        place = Place.of(uri)
-        kind = place.info().type
+        path = StoragePath.of(uri)
+        kind = path.info().type
         if kind == FileType.File:
-            return cls(place.parent, pa.array([place.name]), place.name)
-        base, pattern = (place, "") if kind == FileType.Directory else split_pattern(place)
+            return cls(path.parent, pa.array([path.name]), path.name)
+        base, pattern = (path, "") if kind == FileType.Directory else split_pattern(path)
         files = _files(base, pattern)
         is_picture = pc.match_substring_regex(files, IS_PICTURE)
         return cls(base, files.filter(is_picture), pattern, files.filter(pc.invert(is_picture)))
 
     @property
-    def place(self) -> Place:
+    def path(self) -> StoragePath:
         """The folder, as errors name it."""
         return self.base
 
@@ -115,7 +115,7 @@ class PictureList:
         """Keep the selected pictures."""
         return replace(self, paths=self.paths.filter(selected))
 
-    def contains(self, folder: Place) -> bool:
+    def contains(self, folder: StoragePath) -> bool:
         """Whether a folder is below this one."""
         is_same_storage = type(folder) is type(self.base)
         return is_same_storage and folder.path.startswith(f"{self.base.path.rstrip('/')}/")
@@ -126,7 +126,7 @@ def is_picture(name: str) -> bool:
     return bool(re.search(IS_PICTURE, name))
 
 
-def split_pattern(place: Place) -> tuple[Place, str]:
+def split_pattern(path: StoragePath) -> tuple[StoragePath, str]:
     """Split a pattern into the folder before the first wildcard, and the rest.
 
     A folder that exists is meant literally, even if its name has wildcards: ``shop [2024]``.
@@ -134,13 +134,13 @@ def split_pattern(place: Place) -> tuple[Place, str]:
     Raises:
         FileNotFoundError: there is no wildcard, or it is in the name of the bucket.
     """
-    parts = place.path.split("/")
+    parts = path.path.split("/")
     for first in range(1, len(parts)):
-        folder = type(place)("/".join(parts[:first]) or "/")
+        folder = type(path)("/".join(parts[:first]) or "/")
         is_pattern = _WILDCARD.search(parts[first])
         if is_pattern and (folder / parts[first]).info().type != FileType.Directory:
             return folder, "/".join(parts[first:])
-    raise FileNotFoundError(f"there is no such file or folder: {place.uri}")
+    raise FileNotFoundError(f"there is no such file or folder: {path.uri}")
 
 
 def stems(paths: pa.Array) -> pa.Array:
@@ -148,7 +148,7 @@ def stems(paths: pa.Array) -> pa.Array:
     return pc.replace_substring_regex(paths, r"\.[^./]*$", "")
 
 
-def _files(base: Place, pattern: str) -> pa.StringArray:
+def _files(base: StoragePath, pattern: str) -> pa.StringArray:
     """The paths of the files that match, without those in the output folders of runs."""
     outputs: list[str] = []
 

@@ -18,7 +18,7 @@ from manifests.reading.arrow_types import plain_table
 from manifests.reading.formats import READERS, Part, format_of, separator_hint
 from manifests.reading.pictures import PictureList, is_picture, split_pattern
 from manifests.schema import MANIFEST_COLUMNS, MARK_COLUMNS, SHAPE_COLUMNS
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 
 #: The name of a Hive partition whose rows have null in the column.
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -29,14 +29,14 @@ class ManifestFile:
     """A file of a manifest.
 
     Attributes:
-        place: the file.
+        path: the file.
         base: the folder that its paths are relative to: the manifest if that is a folder, else the
             file's own.
         partitions: names and values of the Hive partitions it is in (``country=de``).
     """
 
-    place: Place
-    base: Place
+    path: StoragePath
+    base: StoragePath
     partitions: tuple[tuple[str, str | None], ...] = ()
 
 
@@ -59,8 +59,8 @@ def find_files(uri: str) -> Sequence[Source]:
         ManifestError: ``manifest.not_found`` or ``manifest.no_pictures``.
     """
     try:
-        place = Place.of(uri)
-        if found := _manifest_files(place):
+        path = StoragePath.of(uri)
+        if found := _manifest_files(path):
             return found
         pictures = PictureList.find(uri)
     except (OSError, ValueError) as error:
@@ -73,20 +73,20 @@ def find_files(uri: str) -> Sequence[Source]:
     return [pictures]
 
 
-def _manifest_files(place: Place) -> list[ManifestFile]:
+def _manifest_files(path: StoragePath) -> list[ManifestFile]:
     """The files of a manifest; none if it consists of pictures.
 
     Raises:
         FileNotFoundError: it does not exist.
     """
-    kind = place.info().type
+    kind = path.info().type
     if kind == fs.FileType.Directory:
-        return list(_files_in(place, place, ()))
-    if is_picture(place.name):
+        return list(_files_in(path, path, ()))
+    if is_picture(path.name):
         return []
     if kind == fs.FileType.File:
-        return [ManifestFile(place, place.parent)]
-    folder, pattern = split_pattern(place)
+        return [ManifestFile(path, path.parent)]
+    folder, pattern = split_pattern(path)
     if "/" in pattern:
         return []
     files = [file for file in folder.files() if fnmatch.fnmatch(file.name, pattern)]
@@ -103,7 +103,7 @@ def count_rows(files: Sequence[Source]) -> int:
     """
     count = sum(map(_count_rows, files))
     if not count:
-        names = ", ".join(file.place.uri for file in files)
+        names = ", ".join(file.path.uri for file in files)
         raise ManifestError("manifest.empty", f"{names}: there are no rows.")
     return count
 
@@ -111,18 +111,18 @@ def count_rows(files: Sequence[Source]) -> int:
 def _count_rows(file: Source) -> int:
     if isinstance(file, PictureList):
         return len(file.paths)
-    if format_of(file.place) != ".parquet":
+    if format_of(file.path) != ".parquet":
         parts = read_parts(file, marks=False, need_marks=False)
         return sum(part.table.num_rows for part in parts)
     try:
-        with file.place.open_input() as stream:
+        with file.path.open_input() as stream:
             return int(pq.read_metadata(stream).num_rows)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise ManifestError("manifest.unreadable", f"{file.place.uri}: {error}.") from None
+        raise ManifestError("manifest.unreadable", f"{file.path.uri}: {error}.") from None
 
 
 def _files_in(
-    folder: Place, base: Place, partitions: tuple[tuple[str, str | None], ...]
+    folder: StoragePath, base: StoragePath, partitions: tuple[tuple[str, str | None], ...]
 ) -> Iterator[ManifestFile]:
     files, folders = folder.children()
     for file in files:
@@ -138,9 +138,9 @@ def _files_in(
 def fingerprint(files: Sequence[Source]) -> str:
     """Hash the files' URIs and contents, or the pictures' paths, to 16 hex digits."""
 
-    def content(place: Place) -> Iterator[bytes]:
-        yield place.uri.encode()
-        with place.open_input() as stream:
+    def content(path: StoragePath) -> Iterator[bytes]:
+        yield path.uri.encode()
+        with path.open_input() as stream:
             while chunk := stream.read(1 << 20):
                 yield chunk
 
@@ -155,20 +155,20 @@ def stamp(files: Sequence[Source]) -> str:
     :func:`fingerprint`.
     """
 
-    def state(place: Place) -> Iterator[bytes]:
-        info = place.info()
-        yield f"{place.uri}\0{info.size}\0{info.mtime_ns}\0".encode()
+    def state(path: StoragePath) -> Iterator[bytes]:
+        info = path.info()
+        yield f"{path.uri}\0{info.size}\0{info.mtime_ns}\0".encode()
 
     return _hash(files, state)
 
 
-def _hash(files: Sequence[Source], parts: Callable[[Place], Iterable[bytes]]) -> str:
+def _hash(files: Sequence[Source], parts: Callable[[StoragePath], Iterable[bytes]]) -> str:
     digest = hashlib.sha256()
     for file in files:
         if isinstance(file, PictureList):
             digest.update(file.digest().encode())
             continue
-        for part in parts(file.place):
+        for part in parts(file.path):
             digest.update(part)
     return digest.hexdigest()[:16]
 
@@ -184,7 +184,7 @@ def read_parts(file: Source, *, marks: bool = True, need_marks: bool = True) -> 
 
     Yields:
         Parts in which ``id``, ``image``, ``mask`` and any :data:`SHAPE_COLUMNS` are strings, with
-        lists as JSON and empty cells as null. The other columns and the partitions have types of
+        lists as JSON and empty cells as null. The extra columns and the partitions have types of
         :mod:`manifests.reading.arrow_types`.
 
     Raises:
@@ -193,34 +193,34 @@ def read_parts(file: Source, *, marks: bool = True, need_marks: bool = True) -> 
     if isinstance(file, PictureList):
         yield from file.parts()
         return
-    place, suffix = file.place, format_of(file.place)
+    path, suffix = file.path, format_of(file.path)
     reader = READERS.get(suffix)
     if reader is None:
         raise ManifestError(
             "manifest.unreadable",
-            f"{place.uri} is none of {', '.join(sorted(READERS))}.{_SUFFIX_HINTS.get(suffix, '')}",
+            f"{path.uri} is none of {', '.join(sorted(READERS))}.{_SUFFIX_HINTS.get(suffix, '')}",
         )
-    if place.info().size == 0:
-        raise ManifestError("manifest.empty", f"{place.uri} is empty.")
+    if path.info().size == 0:
+        raise ManifestError("manifest.empty", f"{path.uri} is empty.")
     names: dict[str, None] = {}  # a set in the order of the file
     try:
-        for part in reader(place):
-            table = _with_partitions(_with_trimmed_names(part.table, place), file)
+        for part in reader(path):
+            table = _with_partitions(_with_trimmed_names(part.table, path), file)
             names |= dict.fromkeys(table.column_names)
             if suffix != ".jsonl":  # its rows may omit columns
-                _refuse_missing_columns(list(names), place, need_marks=need_marks)
-            _refuse_lists(table, place)
+                _refuse_missing_columns(list(names), path, need_marks=need_marks)
+            _refuse_lists(table, path)
             table = plain_table(table if marks else _without_marks(table))
             if suffix == ".csv":
                 table = _with_trimmed_cells(table, part)
-            yield replace(part, table=_with_texts(table, place))
+            yield replace(part, table=_with_texts(table, path))
     except (pa.ArrowException, OSError, EOFError, ValueError, MemoryError) as error:
-        raise ManifestError("manifest.unreadable", f"{place.uri}: {error}.") from None
+        raise ManifestError("manifest.unreadable", f"{path.uri}: {error}.") from None
     if names:
-        _refuse_missing_columns(list(names), place, need_marks=need_marks)
+        _refuse_missing_columns(list(names), path, need_marks=need_marks)
 
 
-def _with_trimmed_names(table: pa.Table, place: Place) -> pa.Table:
+def _with_trimmed_names(table: pa.Table, path: StoragePath) -> pa.Table:
     """Drop columns without a name, and spaces around names, which spreadsheets write."""
     table = table.select([i for i, name in enumerate(table.column_names) if name.strip()])
     table = table.rename_columns([name.strip() for name in table.column_names])
@@ -228,7 +228,7 @@ def _with_trimmed_names(table: pa.Table, place: Place) -> pa.Table:
     if repeated:
         raise ManifestError(
             "manifest.unreadable",
-            f"{place.uri} has more than one column {', '.join(sorted(repeated))}.",
+            f"{path.uri} has more than one column {', '.join(sorted(repeated))}.",
         )
     return table
 
@@ -262,7 +262,7 @@ def _with_trimmed_cells(table: pa.Table, part: Part) -> pa.Table:
     return table
 
 
-def _refuse_missing_columns(names: list[str], place: Place, *, need_marks: bool) -> None:
+def _refuse_missing_columns(names: list[str], path: StoragePath, *, need_marks: bool) -> None:
     missing = [name for name in ("id", "image") if name not in names]
     if need_marks and not set(MARK_COLUMNS).intersection(names):
         missing.append("mask, boxes, polygons or rle")
@@ -274,11 +274,11 @@ def _refuse_missing_columns(names: list[str], place: Place, *, need_marks: bool)
         hint = " Write their names in lower case."
     raise ManifestError(
         "manifest.missing_column",
-        f"{place.uri} has no column {', '.join(missing)}, only {existing}.{hint}",
+        f"{path.uri} has no column {', '.join(missing)}, only {existing}.{hint}",
     )
 
 
-def _refuse_lists(table: pa.Table, place: Place) -> None:
+def _refuse_lists(table: pa.Table, path: StoragePath) -> None:
     """Refuse lists and objects in columns that take text; ``mask`` also takes lists of it."""
     texts = (pa.string(), pa.large_string(), pa.string_view(), pa.null())
     for name in set(MANIFEST_COLUMNS).intersection(table.column_names):
@@ -287,7 +287,7 @@ def _refuse_lists(table: pa.Table, place: Place) -> None:
         if pa.types.is_nested(kind) and getattr(kind, "value_type", None) not in items:
             also = " or lists of paths" if name == "mask" else ""
             raise ManifestError(
-                "manifest.unreadable", f"{place.uri}: column {name} is {kind}; it takes text{also}."
+                "manifest.unreadable", f"{path.uri}: column {name} is {kind}; it takes text{also}."
             )
 
 
@@ -297,26 +297,26 @@ def _without_marks(table: pa.Table) -> pa.Table:
     return table.drop_columns(list(marks))
 
 
-def _with_texts(table: pa.Table, place: Place) -> pa.Table:
+def _with_texts(table: pa.Table, path: StoragePath) -> pa.Table:
     """Convert this program's columns to text, empty cells to null; add missing ones."""
     for name in (*MANIFEST_COLUMNS, *SHAPE_COLUMNS):
         if name in table.column_names:
-            text = _as_text(table[name], name, place)
+            text = _as_text(table[name], name, path)
             table = table.set_column(table.column_names.index(name), name, text)
         elif name in MANIFEST_COLUMNS:
             table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
     return table
 
 
-def _as_text(column: pa.ChunkedArray, name: str, place: Place) -> pa.ChunkedArray:
+def _as_text(column: pa.ChunkedArray, name: str, path: StoragePath) -> pa.ChunkedArray:
     is_shape = name in SHAPE_COLUMNS
     if pa.types.is_floating(column.type) and column.null_count < len(column) and not is_shape:
         remedy = "put them in quotes"
-        if format_of(place) == ".parquet":
+        if format_of(path) == ".parquet":
             remedy = f'write text, in pandas: df["{name}"].astype("Int64").astype(str)'
         raise ManifestError(
             "manifest.unreadable",
-            f"{place.uri}: column {name} contains numbers with decimals, or too large to be exact; "
+            f"{path.uri}: column {name} contains numbers with decimals, or too large to be exact; "
             f"{remedy}.",
         )
     try:
@@ -324,6 +324,6 @@ def _as_text(column: pa.ChunkedArray, name: str, place: Place) -> pa.ChunkedArra
         text = column.cast(pa.large_string() if is_shape else pa.string())
     except pa.ArrowException as error:
         raise ManifestError(
-            "manifest.unreadable", f"{place.uri}: column {name} is not text: {error}."
+            "manifest.unreadable", f"{path.uri}: column {name} is not text: {error}."
         ) from None
     return pc.if_else(pc.equal(text, ""), None, text)

@@ -2,14 +2,14 @@
 
 ::
 
-    place       a file or folder of a storage, by its path
+    path        a file or folder of a storage, by its path
     local, s3/  the storages
     row_files   the files of a row: reads photos and masks, writes results
     traffic     counts the bytes read and written
 
-To add a storage, write a subclass of :class:`manifests.storage.place.Place`, and add its scheme
-here and to :meth:`~manifests.storage.place.Place.of`. There is none for HTTP, so that a manifest
-cannot trigger requests (SSRF).
+To add a storage, write a subclass of :class:`manifests.storage.path.StoragePath`, and add its
+scheme here and to :meth:`~manifests.storage.path.StoragePath.of`. There is none for HTTP, so that a
+manifest cannot trigger requests (SSRF).
 """
 
 from __future__ import annotations

@@ -17,18 +17,18 @@ import pyarrow as pa
 from pyarrow import fs
 
 from manifests.storage import local_path
-from manifests.storage.place import Content, Place, storing
+from manifests.storage.path import Content, StoragePath, storing
 
 _file_system = fs.LocalFileSystem()
 
 
 @dataclass(frozen=True, slots=True)
-class LocalPlace(Place):
-    """A path on this machine; see :class:`manifests.storage.place.Place` for the methods."""
+class LocalPath(StoragePath):
+    """A path on this machine; see :class:`manifests.storage.path.StoragePath` for the methods."""
 
     @classmethod
     def of(cls, uri: str) -> Self:
-        """Make a place from a path or ``file://`` URI, ``.`` and ``..`` resolved."""
+        """Make one from a path or ``file://`` URI, ``.`` and ``..`` resolved."""
         path = local_path(uri).absolute()
         return cls(str(path.resolve() if ".." in path.parts else path))
 
@@ -79,7 +79,7 @@ class LocalPlace(Place):
         """Store the file if there is none yet, and return whether that was so."""
         with storing(self.uri):
             try:
-                with _replacing(Path(self.path), place=_link) as file:
+                with _replacing(Path(self.path), move=_link) as file:
                     file.write(data)
             except FileExistsError:
                 return False
@@ -116,7 +116,7 @@ def versions(uris: Iterable[str]) -> dict[str, str]:
     known = {}
     for uri in uris:
         with suppress(OSError, ValueError):
-            known[uri] = _version_of_file(LocalPlace.of(uri).path)
+            known[uri] = _version_of_file(LocalPath.of(uri).path)
     return known
 
 
@@ -135,14 +135,14 @@ def _version_of(status: os.stat_result) -> str:
 
 @contextmanager
 def _replacing(
-    path: Path, *, flush: bool = True, place: Callable[[Path, Path], object] = os.replace
+    path: Path, *, flush: bool = True, move: Callable[[Path, Path], object] = os.replace
 ) -> Iterator[IO[bytes]]:
     """Write to a temporary file, flush it, rename it to ``path``, and flush the folder.
 
     Args:
         path: the file.
         flush: whether the file and its name are on disk afterwards.
-        place: moves the temporary file to ``path``.
+        move: moves the temporary file to ``path``.
 
     Raises:
         OSError: it cannot be stored; the temporary file is removed.
@@ -154,7 +154,7 @@ def _replacing(
             yield file
             if flush:
                 _flush(file)
-        place(temporary, path)
+        move(temporary, path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()

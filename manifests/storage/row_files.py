@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from manifests.errors import ArchivedError, RowError
 from manifests.storage import SCHEMES, local, local_path, scheme_of, traffic
-from manifests.storage.place import Content, Place
+from manifests.storage.path import Content, StoragePath
 
 
 def fetch(uri: str, role: str, schemes: Collection[str] = SCHEMES) -> Content:
@@ -35,7 +35,7 @@ def fetch(uri: str, role: str, schemes: Collection[str] = SCHEMES) -> Content:
             f"{role}.scheme_not_allowed", f"The {role} {uri} is not allowed: only {allowed}."
         )
     try:
-        content = Place.of(uri).fetch()
+        content = StoragePath.of(uri).fetch()
     except IsADirectoryError:
         raise RowError(f"{role}.not_found", f"The {role} {uri} is a folder.") from None
     except (FileNotFoundError, NotADirectoryError):
@@ -106,8 +106,8 @@ def write(uri: str, data: bytes, run_id: str = "") -> None:
         OutputError: ``output.not_writable``; ``output.in_use``: a later run stored its result.
         StorageError: S3 cannot be used.
     """
-    place = Place.of(uri)
-    place.publish(data, run_id) if run_id else place.write(data)
+    path = StoragePath.of(uri)
+    path.publish(data, run_id) if run_id else path.write(data)
     traffic.count("written_bytes", len(data))
 
 

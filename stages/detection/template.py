@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import RecipeError, RowError
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 from manifests.storage.row_files import read
 from stages.arrays import BoolMask, UInt8Array
 from stages.codecs.decode import decode_photo
@@ -159,7 +159,7 @@ def read_templates(options: TemplateOptions) -> list[Template]:
     found, names = list[Template](), set[str]()
     for uri, pin in zip(options.templates, pins, strict=True):
         try:
-            place = Place.of(uri).uri
+            place = StoragePath.of(uri).uri
             data = read(place, "image")
             sha256 = hashlib.sha256(data).hexdigest()
             if pin not in ("", f"sha256:{sha256}"):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from manifests.errors import RowError
 from manifests.storage import row_files as storage
-from manifests.storage.place import Content
+from manifests.storage.path import Content
 from stages.codecs.repair import repaired
 from stages.photo import Photo
 from stages.recipe import Recipe

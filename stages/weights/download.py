@@ -54,9 +54,9 @@ def version(source: str) -> str:
     """
     if scheme_of(source) != "s3":
         return ""
-    from manifests.storage.s3.objects import S3Place  # boto3 takes 0.2 s to load
+    from manifests.storage.s3.objects import S3Path  # boto3 takes 0.2 s to load
 
-    listing = S3Place.of(source).listing()
+    listing = S3Path.of(source).listing()
     return hashlib.sha256(repr(sorted(listing.items())).encode()).hexdigest()
 
 
@@ -126,9 +126,9 @@ def _get(url: str, path: Path) -> None:
 
 
 def _from_s3(uri: str, folder: Path, part: FolderPart) -> Path:
-    from manifests.storage.s3.objects import S3Place
+    from manifests.storage.s3.objects import S3Path
 
-    source = S3Place.of(uri)
+    source = S3Path.of(uri)
     listing = source.listing()
     path = folder / unquote(uri.rstrip("/").rpartition("/")[2])
     names = [""] if "" in listing else needed_files(listing, part)

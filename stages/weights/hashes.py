@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock
 
 from manifests.errors import OutputError
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 from stages.method_options import FolderPart
 
 
@@ -68,7 +68,7 @@ def _noted_hash(path: Path, key: str) -> str:
             return note.read_text("ascii")
         value = compute_hash(path)
         with suppress(OutputError):
-            Place.of(str(note)).write(value.encode(), flush=False)
+            StoragePath.of(str(note)).write(value.encode(), flush=False)
         return value
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 
 #: ``(h, w, 3)`` RGB, or the ``(h, w)`` levels of a mask.
 Pixels = npt.NDArray[np.uint8]
@@ -49,7 +49,7 @@ class Figures:
 def lineage_of(output: Path) -> list[dict[str, Any]]:
     """All rows of a run's lineage."""
     files = (output / "lineage").rglob("*.parquet")
-    return [row for file in files for row in Place.of(str(file)).read_table().to_pylist()]
+    return [row for file in files for row in StoragePath.of(str(file)).read_table().to_pylist()]
 
 
 def peak_mib(pid: int | str = "self") -> float:

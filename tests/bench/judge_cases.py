@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from jobs.evaluation.synthetic import OBJECTS, Place, blob, paste, turned_box
+from jobs.evaluation.synthetic import OBJECTS, Placement, blob, paste, turned_box
 from stages.models.classical import Classical, fill_one
 from stages.pixels.boxes import Box, bounds_of, context_box
 from stages.pixels.patches import cut_mask, group_into_patches
@@ -48,7 +48,7 @@ _PLAIN, _ONE_MATERIAL = 4.0, 18.0
 #: this hole that its surroundings do not.
 _ALIKE = 5.0
 
-_MAX_DRAWS = 40
+_MAX_ATTEMPTS = 40
 
 _SOFT = "soft patchmatch"
 _REMOVALS: dict[str, Classical] = {
@@ -63,16 +63,16 @@ _WORDS = ("cake", "sale", "new", "-50%", "29,99", "free shipping", "best price",
 
 
 def _word(
-    place: Place, _: Sequence[Pixels], rng: np.random.Generator
+    placement: Placement, _: Sequence[Pixels], rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """A word in one colour, in the font that comes with Pillow."""
-    height, width = place.base.shape[:2]
+    height, width = placement.base.shape[:2]
     colours = np.zeros((height, width, 3), np.float32) + rng.uniform(0, 255, 3).astype(np.float32)
     word = str(rng.choice(_WORDS))
     per_px = ImageFont.load_default(100).getlength(word) / 100
-    font = ImageFont.load_default(1.3 * place.side_px / per_px)
+    font = ImageFont.load_default(1.3 * placement.side_px / per_px)
     drawn = Image.new("L", (width, height))
-    ImageDraw.Draw(drawn).text(place.centre, word, fill=255, font=font, anchor="mm")
+    ImageDraw.Draw(drawn).text(placement.centre, word, fill=255, font=font, anchor="mm")
     return colours, np.asarray(drawn, np.float32) / np.float32(255)
 
 
@@ -117,8 +117,8 @@ def make_cases(
         for kind, thing in _OBJECTS.items():
             base = copied if rng.random() < 0.5 else repaired
             extent, opacity = float(rng.choice(_EXTENTS)), float(rng.choice(_OPACITIES))
-            place = _place_in(base, mask, extent, rng)
-            made = paste(place, thing, others, rng, opacity=opacity, within=mask)
+            placement = _place_in(base, mask, extent, rng)
+            made = paste(placement, thing, others, rng, opacity=opacity, within=mask)
             if made:
                 bad = Case(
                     background, removal_method, kind, True, removal, made[0], mask, extent, opacity
@@ -176,7 +176,7 @@ def _differ(fill: Pixels, own: Pixels, mask: Pixels) -> float:
 
 def _cut_hole_in(background: str, photo: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
     """Like :func:`cut_hole`, in a background of this kind if the photo has one."""
-    for _ in range(_MAX_DRAWS):
+    for _ in range(_MAX_ATTEMPTS):
         crop, hole = cut_hole(photo, rng)
         if background_of(crop, hole) == background:
             break
@@ -253,10 +253,10 @@ def _enlarged(crop: Pixels, size: tuple[int, int]) -> Pixels:
     return np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_LANCZOS4), np.uint8)
 
 
-def _place_in(base: Pixels, mask: Pixels, extent: float, rng: np.random.Generator) -> Place:
+def _place_in(base: Pixels, mask: Pixels, extent: float, rng: np.random.Generator) -> Placement:
     """A place in the hole, as far inside as the thing is large, where there is room."""
     side_px = extent * float(np.sqrt(np.count_nonzero(mask)))
     inside = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     ys, xs = np.nonzero(inside >= min(0.5 * side_px, 0.8 * float(inside.max())))
     pick = int(rng.integers(len(ys)))
-    return Place(base, (float(xs[pick]), float(ys[pick])), side_px)
+    return Placement(base, (float(xs[pick]), float(ys[pick])), side_px)

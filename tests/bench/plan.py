@@ -29,7 +29,7 @@ from manifests.ledger import Ledger, RetryPolicy, reconcile
 from manifests.planning.plan import Plan, choose_rows_per_shard, load_plan, make_plan, shard_name
 from manifests.runs import RunRecord
 from manifests.schema import FAILED, OK, lineage_schema
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 from stages.pipeline import steps
 from stages.recipe import Recipe
 from tests.bench.common import Figures, options_of, peak_mib
@@ -85,7 +85,7 @@ def _rows(start: int, stop: int, *, with_boxes: bool) -> pa.Table:
 
 
 def _write_lineage(plan: Plan) -> None:
-    folder = Place.of(plan.output) / "lineage" / f"recipe={_RECIPE_HASH}"
+    folder = StoragePath.of(plan.output) / "lineage" / f"recipe={_RECIPE_HASH}"
     before = 0
     for shard in range(plan.shards):
         planned = plan.shard_file(shard).read_table()

@@ -222,7 +222,9 @@ def documented_seconds() -> float:
     options = Recipe.load("clean").refiner
     assert options
     known = defaults()["steps"][f"refine.{options.method}"]
-    return (known.photo + options.steps * known.step) / 1.024**2  # the figures are for 1024 px
+    return (
+        known.per_photo + options.steps * known.per_step
+    ) / 1.024**2  # the figures are for 1024 px
 
 
 def sleepers(actors: int, seconds: float, photos: int) -> dict[str, float]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from jobs.evaluation.evaluate import evaluate_row, read_rows
+from jobs.evaluation.evaluate import evaluate_case, read_cases
 from jobs.evaluation.synthetic import make_benchmark
 from stages.arrays import UInt8Array
 from stages.recipe import Recipe
@@ -175,12 +175,12 @@ def test_four_settings_of_klein_are_compared_on_photos_with_references(
 ) -> None:
     """In this process, since each of the command's would import the libraries again."""
     (tmp_path / "photo.png").write_bytes(encoded(coffee[200:328, 100:228]))
-    row, *_ = read_rows(str(make_benchmark(tmp_path / "made", [str(tmp_path / "photo.png")])))
+    row, *_ = read_cases(str(make_benchmark(tmp_path / "made", [str(tmp_path / "photo.png")])))
     lama = save_torchscript(random_lama(coffee[100:292, 200:424]), tmp_path / "big-lama.pt")
     monkeypatch.setenv("LAMA_MODEL", str(lama))
     tiny = {"refine.weights": str(klein_folder), "refine.size_px": 64, "refine.dtype": "float32"}
     recipes = [Recipe.load(str(path), tiny) for path in write_recipes(tmp_path / "recipes")]
-    found = [evaluate_row(row, recipe, views=True) for recipe in recipes]
+    found = [evaluate_case(row, recipe, views=True) for recipe in recipes]
     assert [each.error for each in found] == [""] * 4
     assert len({each.views[2] for each in found}) == 4, "each makes something else"
 

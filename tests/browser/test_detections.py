@@ -115,7 +115,7 @@ def test_what_was_found_is_corrected_and_cleaned_as_it_was_left(
 ) -> None:
     correct(opened)
     open_page(opened, found / "out" / "report" / "index.html")
-    assert text(opened, "#marked") == "1 accepted, 1 rejected, 1 edited", "kept"
+    assert text(opened, "#decisions") == "1 accepted, 1 rejected, 1 edited", "kept"
     go_to(opened, "one")
     assert text(opened, "#found h3") == "Rejected: none of 1 found is removed"
     assert opened.title == "out: before and after", "no script in a label has run"

@@ -1,4 +1,4 @@
-"""The list of photos: found, sorted, marked and exported; also 100,000 of them."""
+"""The list of photos: found, sorted, decided on and exported; also 100,000 of them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_photos_with_pictures_come_first(
     until(browser, lambda: "1 of 3 photos have some" in text(browser, ".nothing"))
 
 
-def test_marks_are_made_by_key_kept_and_exported_for_a_run(
+def test_decisions_are_made_by_key_kept_and_exported_for_a_run(
     opened: webdriver.Chrome, page: Path, downloads: Path, tmp_path: Path
 ) -> None:
     names = sorted([*NAMES, BAD])
@@ -91,15 +91,15 @@ def test_marks_are_made_by_key_kept_and_exported_for_a_run(
     for key, name in zip("xarr", names, strict=True):
         looks_at(opened, name)
         press(opened, key)
-    assert text(opened, "#marked") == "1 accepted, 2 to redo, 1 rejected"
+    assert text(opened, "#decisions") == "1 accepted, 2 to redo, 1 rejected"
     press(opened, "r")
-    assert text(opened, "#marked") == "1 accepted, 1 to redo, 1 rejected", "taken back"
+    assert text(opened, "#decisions") == "1 accepted, 1 to redo, 1 rejected", "taken back"
     press(opened, "r")
     press(opened, Keys.ARROW_UP)
     looks_at(opened, names[-2])
     open_page(opened, page)
-    assert text(opened, "#marked") == "1 accepted, 2 to redo, 1 rejected", "kept"
-    search(opened, "mark", "r")
+    assert text(opened, "#decisions") == "1 accepted, 2 to redo, 1 rejected", "kept"
+    search(opened, "decision", "r")
     finds(opened, *names[2:])
     opened.find_element(By.ID, "export-redo").click()
     redo = downloaded(downloads / "redo.jsonl")
@@ -107,8 +107,8 @@ def test_marks_are_made_by_key_kept_and_exported_for_a_run(
     assert {row["review"] for row in redo} == {"redo"}
     assert {row["note"] for row in redo} == {NOTE}
     opened.find_element(By.ID, "export-all").click()
-    marked = downloaded(downloads / "marks.jsonl")
-    assert {row["id"]: row["review"] for row in marked} == dict(
+    decisions = downloaded(downloads / "decisions.jsonl")
+    assert {row["id"]: row["review"] for row in decisions} == dict(
         zip(names, ["reject", "accept", "redo", "redo"], strict=True)
     )
     clean_here(downloads / "redo.jsonl", tmp_path / "again", Recipe.load("telea", ["seed=1"]))
@@ -116,8 +116,8 @@ def test_marks_are_made_by_key_kept_and_exported_for_a_run(
     again = write_page(tmp_path / "again")
     open_page(opened, again)
     search(opened, "column2", "redo")
-    finds(opened, *names[2:])  # what was marked is a column now
-    assert text(opened, "#marked") == "0 accepted, 0 to redo, 0 rejected", "other results"
+    finds(opened, *names[2:])  # what was decided is a column now
+    assert text(opened, "#decisions") == "0 accepted, 0 to redo, 0 rejected", "other results"
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from cluster.pools import PoolSize
 from jobs.driver import passes
-from jobs.pipeline import monitor
+from jobs.pipeline import supervisor
 from jobs.pipeline.units import UNIT_ROWS
 from jobs.run import Outcome, run
 from manifests.errors import ClusterError, WeightsError
@@ -46,7 +46,7 @@ def clean(
     ray_address: str, tmp_path: Path, printed: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> Clean:
     """A catalog with workers that fail, on a pool of some and another of one."""
-    monkeypatch.setattr(monitor, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 0.01)
 
     def clean(fault: str, *options: str, workers: int = _WORKERS, **more: Any) -> Outcome:
         return run(

@@ -277,7 +277,7 @@ def test_sigterm_a_second_run_meanwhile_and_a_half_written_lineage_file(
     assert refused.value.code == "output.in_use"
     assert 0 < scene.recorded() < _PHOTOS
     assert scene.recorded() == len(scene.begun), "what was begun is recorded"
-    assert [each.facts["status"] for each in records(scene.output)] == ["stopped", "refused"]
+    assert [each.content["status"] for each in records(scene.output)] == ["stopped", "refused"]
 
     key = scene.lineage()[0]
     (data,) = scene.catalog.read([key])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 from stages import clean
 from stages.recipe import Recipe
 from tests.conftest import Command
@@ -24,7 +24,7 @@ _PER_SHARD = 4
 @pytest.fixture
 def photos(s3: str) -> str:
     """A folder in S3; every third photo shows no logo, one is no photo."""
-    folder = Place.of(f"{s3}/unmarked")
+    folder = StoragePath.of(f"{s3}/unmarked")
     (folder / "logo.png").write(encoded(logo()))
     coffee = Image.open(DEMO / "photos" / "coffee-stray-coins.jpg").convert("RGB")
     for number in range(_PHOTOS - 1):
@@ -45,21 +45,23 @@ def test_a_killed_detection_resumes_and_its_manifest_cleans_the_photos(
     words = ["detect", f"{photos}/photos", "--output", found, *options]
     words += ["--rows-per-shard", str(_PER_SHARD), "--sample", "2"]
 
-    def recorded() -> list[Place]:
+    def recorded() -> list[StoragePath]:
         return files_below(f"{found}/lineage")
 
     with subprocess.Popen([sys.executable, "-m", "jobs.cli", *words]) as driver:
         wait_until(recorded)
         driver.kill()
     assert 0 < len(recorded()) < _PHOTOS // _PER_SHARD
-    assert Place.of(found).files() == []
+    assert StoragePath.of(found).files() == []
 
     resumed = invoke(*words)
     assert resumed.returncode == 3, resumed.stderr
     assert "48 photos, 31 with something to remove, 0 with kept objects only" in resumed.stdout
     assert f"catalog-cleanup run {found}/detected.jsonl --recipe telea" in resumed.stdout
-    assert b"<title>" in Place.of(f"{found}/report/index.html").read()
-    rows = [json.loads(line) for line in Place.of(f"{found}/detected.jsonl").read().splitlines()]
+    assert b"<title>" in StoragePath.of(f"{found}/report/index.html").read()
+    rows = [
+        json.loads(line) for line in StoragePath.of(f"{found}/detected.jsonl").read().splitlines()
+    ]
     marks = {row["id"]: row["mask"] for row in rows}
     assert len(rows) == len(marks) == _PHOTOS
     assert [name for name, mask in marks.items() if mask is None] == ["shop/99"]
@@ -80,11 +82,11 @@ def test_a_killed_detection_resumes_and_its_manifest_cleans_the_photos(
     images = f"{cleaned}/images/{Recipe.load('telea').label}"
     for number in (0, 1):
         direct = clean(f"{photos}/photos/shop/{number:02d}.jpg", recipe=detecting)
-        assert Place.of(f"{images}/shop/{number:02d}.jpg").read() == direct.data
+        assert StoragePath.of(f"{images}/shop/{number:02d}.jpg").read() == direct.data
         assert direct.hole.any() == bool(number)
 
 
-def files_below(folder: str) -> list[Place]:
+def files_below(folder: str) -> list[StoragePath]:
     """The files two folders below one."""
-    outer = Place.of(folder).folders()
+    outer = StoragePath.of(folder).folders()
     return [file for one in outer for inner in one.folders() for file in inner.files()]

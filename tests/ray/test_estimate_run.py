@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from cluster.pools import Pools
+from cluster.pools import PoolsOptions
 from jobs.estimate.fleet import Workload
 from jobs.estimate.seconds import Basis
 from jobs.run import run
@@ -31,7 +31,7 @@ TELEA = Recipe.load("telea")
 PHOTOS = 10
 
 
-def one_actor_each() -> Pools:
+def one_actor_each() -> PoolsOptions:
     sizes = {"min_actors": 1, "max_actors": 1}
     return POOLS.model_copy(
         update={

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 from stages.recipe import Recipe
 from tests.conftest import Command
 from tests.support import encoded
@@ -81,11 +81,14 @@ def test_results_in_s3_mirror_the_folders(
     assert done.returncode == 3, done.stderr
     assert re.search(r"4 photos in .* 3 ok, 1 failed", done.stdout)
     assert "1  mask.unmatched" in done.stdout
-    images = Place.of(f"{output}/images/{TELEA.label}")
+    images = StoragePath.of(f"{output}/images/{TELEA.label}")
     assert list(images.walk()) == ["3.jpg", "red/2.png", "red/deep/1.jpg"]
     assert "3 checked: 3 unchanged outside the mask" in invoke("verify", output).stdout
     assert invoke("report", output).returncode == 0
-    assert len([name for name in Place.of(f"{output}/report").walk() if "/icon.webp" in name]) == 4
+    assert (
+        len([name for name in StoragePath.of(f"{output}/report").walk() if "/icon.webp" in name])
+        == 4
+    )
     failures = invoke("failures", output, "--to", "failed.jsonl")
     assert failures.returncode == 0, failures.stderr
     (again,) = map(json.loads, (tmp_path / "failed.jsonl").read_text().splitlines())

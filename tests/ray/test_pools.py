@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cluster.nodes import merge_node_shapes
-from cluster.pools import Pools, selects
-from cluster.sizing import ACCELERATOR, NodeShape, Sizing, has_gpus, size_pools, unplaced
+from cluster.nodes import merge_node_groups
+from cluster.pools import PoolsOptions, selects
+from cluster.sizing import ACCELERATOR, NodeGroup, Sizing, has_gpus, size_pools, unplaced
 from jobs.driver.placement import load_pools
 from jobs.run import run
 from manifests.errors import ClusterError
@@ -27,21 +27,21 @@ GIB = 2**30
 
 
 def sized(
-    nodes: list[NodeShape], groups: list[str], rows: int = 1000, **pools: dict[str, object]
+    nodes: list[NodeGroup], groups: list[str], rows: int = 1000, **pools: dict[str, object]
 ) -> Sizing:
-    return size_pools(Pools.model_validate(pools), nodes, groups, rows)
+    return size_pools(PoolsOptions.model_validate(pools), nodes, groups, rows)
 
 
 def ranges(sizing: Sizing) -> dict[str, tuple[int, int]]:
     return {name: (size.min_actors, size.max_actors) for name, size in sizing.sizes.items()}
 
 
-def small(up: int, possible: int = 0) -> NodeShape:
-    return NodeShape("small", 8, 1, 20, {"gpu-tier": "small"}, up, possible or up)
+def small(up: int, max_nodes: int = 0) -> NodeGroup:
+    return NodeGroup("small", 8, 1, 20, {"gpu-tier": "small"}, up, max_nodes or up)
 
 
-def large(up: int, possible: int = 0) -> NodeShape:
-    return NodeShape("large", 16, 1, 150, {"gpu-tier": "large"}, up, possible or up)
+def large(up: int, max_nodes: int = 0) -> NodeGroup:
+    return NodeGroup("large", 16, 1, 150, {"gpu-tier": "large"}, up, max_nodes or up)
 
 
 def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
     pools = load_pools(file)
     assert (pools.wait_s, pools.large_gpu.max_actors, pools.large_gpu.memory_gib) == (60, 3, 40)
     assert pools.large_gpu.label_selector == {"kind": "in(a,b)"}
-    assert pools.small_gpu == Pools().small_gpu
+    assert pools.small_gpu == PoolsOptions().small_gpu
 
 
 @pytest.mark.parametrize(
@@ -96,41 +96,41 @@ def test_labels_are_selected_as_ray_does(selector: str, matches: bool) -> None:
 
 
 def test_cpus_alone_take_one_actor_each_but_no_more_than_there_are_shards() -> None:
-    nodes = [NodeShape("", 8, up=2, possible=2)]
+    nodes = [NodeGroup("", 8, up=2, max_nodes=2)]
     assert ranges(sized(nodes, ["cpu"])) == {"cpu": (16, 16)}
     assert ranges(sized(nodes, ["cpu"], rows=3)) == {"cpu": (3, 3)}
     assert ranges(size_pools_taken(nodes, 6)) == {"cpu": (10, 16)}, "others are at work there"
 
 
-def size_pools_taken(nodes: list[NodeShape], taken: float) -> Sizing:
-    return size_pools(Pools(), nodes, ["cpu"], 1000, taken)
+def size_pools_taken(nodes: list[NodeGroup], taken: float) -> Sizing:
+    return size_pools(PoolsOptions(), nodes, ["cpu"], 1000, taken)
 
 
 def test_cpus_that_an_autoscaler_may_add_count_as_room_to_grow() -> None:
-    head, workers = NodeShape("head", 1), NodeShape("cpu", 8, labels=None, up=0, possible=10)
+    head, workers = NodeGroup("head", 1), NodeGroup("cpu", 8, labels=None, up=0, max_nodes=10)
     assert ranges(sized([head, workers], ["cpu"])) == {"cpu": (1, 81)}
-    from_zero = sized([NodeShape("head", 0), workers], ["cpu"])
+    from_zero = sized([NodeGroup("head", 0), workers], ["cpu"])
     assert ranges(from_zero) == {"cpu": (1, 80)}
     assert not from_zero.problems
 
 
 def test_one_gpu_is_shared_by_both_pools() -> None:
-    sizing = sized([NodeShape("", 8, 1, 60)], CLEAN)
+    sizing = sized([NodeGroup("", 8, 1, 60)], CLEAN)
     assert ranges(sizing) == {"cpu": (1, 3), "small_gpu": (1, 1), "large_gpu": (1, 1)}
     assert [sizing.sizes[name].gpus for name in ("small_gpu", "large_gpu")] == [0.5, 0.5]
     assert sizing.sizes["large_gpu"].label_selector == {}
     assert not sizing.problems
-    tiny = sized([NodeShape("", 2, 1, 60)], CLEAN)
+    tiny = sized([NodeGroup("", 2, 1, 60)], CLEAN)
     assert {size.cpus for size in tiny.sizes.values()} == {0.5}, "four parts share two CPUs"
     assert not tiny.problems
-    alone = sized([NodeShape("", 8, 1, 60)], LAMA)
+    alone = sized([NodeGroup("", 8, 1, 60)], LAMA)
     assert alone.sizes["small_gpu"].gpus == 1
 
 
 def test_of_gpus_without_labels_a_fifth_removes() -> None:
-    sizing = sized([NodeShape("", 64, 8, 900)], CLEAN)
+    sizing = sized([NodeGroup("", 64, 8, 900)], CLEAN)
     assert ranges(sizing) == {"cpu": (1, 4), "small_gpu": (1, 1), "large_gpu": (1, 7)}
-    fleet = sized([NodeShape("", 16, 1, 100, up=3, possible=10), NodeShape("", 32, 2, 100)], CLEAN)
+    fleet = sized([NodeGroup("", 16, 1, 100, up=3, max_nodes=10), NodeGroup("", 32, 2, 100)], CLEAN)
     assert ranges(fleet) == {"cpu": (1, 8), "small_gpu": (1, 2), "large_gpu": (1, 10)}
     assert fleet.sizes["large_gpu"].actors_that_fit == 4
     assert not fleet.problems
@@ -147,9 +147,9 @@ def test_two_tiers_are_pinned_by_our_labels() -> None:
 
 def test_two_tiers_without_labels_of_ours_are_pinned_by_the_kind_of_gpu() -> None:
     nodes = [
-        NodeShape("", 8, 1, 20, {ACCELERATOR: "L4"}, 4, 4),
-        NodeShape("", 8, 1, 20, {ACCELERATOR: "T4"}),
-        NodeShape("", 26, 1, 150, {ACCELERATOR: "H100"}, 2, 2),
+        NodeGroup("", 8, 1, 20, {ACCELERATOR: "L4"}, 4, 4),
+        NodeGroup("", 8, 1, 20, {ACCELERATOR: "T4"}),
+        NodeGroup("", 26, 1, 150, {ACCELERATOR: "H100"}, 2, 2),
     ]
     sizing = sized(nodes, CLEAN)
     assert sizing.sizes["small_gpu"].label_selector == {ACCELERATOR: "in(L4,T4)"}
@@ -162,9 +162,9 @@ def test_two_tiers_without_labels_of_ours_are_pinned_by_the_kind_of_gpu() -> Non
 
 def test_node_types_that_are_not_up_belong_to_the_pool_that_they_are_named_after() -> None:
     types = [
-        NodeShape("head", 1),
-        NodeShape("small-gpu", 8, 1, 20, None, 0, 4),
-        NodeShape("large-gpu-spot", 16, 1, 150, None, 0, 2),
+        NodeGroup("head", 1),
+        NodeGroup("small-gpu", 8, 1, 20, None, 0, 4),
+        NodeGroup("large-gpu-spot", 16, 1, 150, None, 0, 2),
     ]
     sizing = sized(types, CLEAN)
     assert ranges(sizing) == {"cpu": (1, 8), "small_gpu": (1, 4), "large_gpu": (1, 2)}
@@ -173,7 +173,7 @@ def test_node_types_that_are_not_up_belong_to_the_pool_that_they_are_named_after
 
 
 def test_what_is_set_is_taken_as_it_is() -> None:
-    nodes = [NodeShape("", 8, 1, 20)]
+    nodes = [NodeGroup("", 8, 1, 20)]
     missing = sized(nodes, LAMA, small_gpu={"label_selector": {"gpu-tier": "small"}})
     assert missing.problems == ["small_gpu: there is no node with the label gpu-tier=small."]
     memory = sized(nodes, LAMA, small_gpu={"memory_gib": 30})
@@ -186,16 +186,16 @@ def test_what_is_set_is_taken_as_it_is() -> None:
 def test_what_finds_no_room_is_a_problem() -> None:
     more = sized([small(2), large(1)], CLEAN, large_gpu={"min_actors": 3})
     assert "of the 3 actors that a run starts with, only 1 fit" in more.problems[0]
-    both = sized([NodeShape("", 8, 1, 60)], CLEAN, small_gpu={"gpus": 1}, large_gpu={"gpus": 1})
+    both = sized([NodeGroup("", 8, 1, 60)], CLEAN, small_gpu={"gpus": 1}, large_gpu={"gpus": 1})
     assert len(both.problems) == 1
-    no_cpu = sized([NodeShape("", 2, 1, 60)], CLEAN, small_gpu={"cpus": 1}, large_gpu={"cpus": 1})
+    no_cpu = sized([NodeGroup("", 2, 1, 60)], CLEAN, small_gpu={"cpus": 1}, large_gpu={"cpus": 1})
     assert no_cpu.problems, "two GPU actors take both CPUs, and the CPU pool has none"
     many = sized([small(2)], LAMA, small_gpu={"max_actors": 8})
     assert many.notes == ["small_gpu has max_actors = 8, but only 2 fit."]
 
 
 def test_defaults_that_no_node_allows_are_left_out_with_a_note() -> None:
-    sizing = sized([NodeShape("", 8, 2, 20)], CLEAN)
+    sizing = sized([NodeGroup("", 8, 2, 20)], CLEAN)
     assert sizing.sizes["large_gpu"].memory_gib == 0
     assert not sizing.problems
     assert [note.split()[0] for note in sizing.notes] == ["small_gpu", "large_gpu", "large_gpu"]
@@ -204,8 +204,8 @@ def test_defaults_that_no_node_allows_are_left_out_with_a_note() -> None:
 def test_without_growing_a_pool_begins_with_all_that_there_is_room_for() -> None:
     size = sized([small(2, 9), large(3)], CLEAN).sizes["small_gpu"]
     assert (size.min_actors, size.max_actors, size.actors_that_fit) == (1, 9, 2)
-    alone = size.one_at_a_time(1000)
-    assert (alone.min_actors, alone.max_actors, alone.tasks_in_flight) == (2, 9, 1)
+    single = size.one_by_one(1000)
+    assert (single.min_actors, single.max_actors, single.tasks_in_flight) == (2, 9, 1)
 
 
 def test_nodes_of_a_shape_are_put_together_and_those_to_come_counted() -> None:
@@ -214,13 +214,13 @@ def test_nodes_of_a_shape_are_put_together_and_those_to_come_counted() -> None:
     alive = [(resources, labels | {"ray.io/node-id": name}) for name in "ab"]
     alive.append(({"CPU": 1.0}, {"ray.io/node-group": "head"}))
     types = [
-        NodeShape("small", 8, 1, 20, labels, 0, 5),
-        NodeShape("large", 16, 1, 150, None, 0, 3),
-        NodeShape("full", 16, 1, 150, None, 0, 0),
+        NodeGroup("small", 8, 1, 20, labels, 0, 5),
+        NodeGroup("large", 16, 1, 150, None, 0, 3),
+        NodeGroup("full", 16, 1, 150, None, 0, 0),
     ]
-    first, head, last = merge_node_shapes(alive, types)
-    assert first == NodeShape("small", 8, 1, 20, labels, 2, 5)
-    assert (head.name, head.up, head.possible) == ("head", 1, 1)
+    first, head, last = merge_node_groups(alive, types)
+    assert first == NodeGroup("small", 8, 1, 20, labels, 2, 5)
+    assert (head.name, head.up, head.max_nodes) == ("head", 1, 1)
     assert last == types[1]
     assert has_gpus([last])
     assert not has_gpus([head])

@@ -67,7 +67,7 @@ def test_status_of_a_run_at_work_tells_its_pace(results: Path) -> None:
         assert re.search(r"all +13 +\d+ +\d+ +0 +5", text)
         assert "2.5 photos/s, 0:00:02 left" in text
         (standing,) = json.loads(as_json(str(results)))
-        assert (standing["at_work"], standing["seconds_left"]) == (True, 2.0)
+        assert (standing["is_running"], standing["seconds_left"]) == (True, 2.0)
         assert standing["shards"]["1"]["remaining"] == standing["all"]["remaining"] == 5
     finally:
         (results / "lost").rename(lost)
@@ -99,7 +99,7 @@ def test_a_folder_that_was_moved_is_read_where_it_is(on_ray: Run, tmp_path: Path
     moved.parent.mkdir()
     (tmp_path / "out").rename(moved)
     verdicts = list(verify(str(moved)))
-    assert [each.problem or each.unchecked for each in verdicts] == [""] * 3
+    assert [each.problem or each.unchecked_reason for each in verdicts] == [""] * 3
     page = Path(write_report(str(moved), Console(quiet=True)))
     details = (page.parent / "data" / "details-0000.js").read_text()
     assert details.count('"shown":["before","after"]') == 3
@@ -111,7 +111,7 @@ def test_a_folder_that_was_moved_is_read_where_it_is(on_ray: Run, tmp_path: Path
     assert (again.tally.ok, again.tally.failed_count) == (3, 10)
     assert stored == {path: path.stat().st_mtime_ns for path in (moved / "images").rglob("*.*")}
     (tmp_path / "in").rename(tmp_path / "archive" / "in")
-    assert {each.unchecked for each in verify(str(moved))} == {
+    assert {each.unchecked_reason for each in verify(str(moved))} == {
         "the source or its mask cannot be read"
     }
     assert show_verdicts(Console(quiet=True), str(moved)) == EXIT_UNCHECKED

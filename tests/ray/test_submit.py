@@ -232,7 +232,7 @@ def test_a_job_is_stopped_gracefully_by_its_output(
 ) -> None:
     wait_until(lambda: records(f"{PLACE}/many"))
     record = records(f"{PLACE}/many")[-1]
-    assert record.facts["job"] == long_run
+    assert record.content["job"] == long_run
     wait_until(lambda: keys_below(s3_server, "many/lineage"))
 
     stopped = command("stop", f"{PLACE}/many")

@@ -30,16 +30,16 @@ from tests.support import boxed_catalog
 _PHOTOS = 90
 
 
-@pytest.mark.parametrize("workers", [1, 4, 200])
+@pytest.mark.parametrize("actors", [1, 4, 200])
 @pytest.mark.parametrize("rows", [0, 1, 63, 64, 1000])
-def test_units_hold_each_row_once_and_get_smaller(rows: int, workers: int) -> None:
+def test_units_hold_each_row_once_and_get_smaller(rows: int, actors: int) -> None:
     table = pa.table({"id": range(rows)})
-    parts = list(units._units(table, workers))
+    parts = list(units._units(table, actors))
     assert pa.concat_tables([table.slice(0, 0), *parts]).equals(table)
     sizes = [len(part) for part in parts]
     assert sizes == sorted(sizes, reverse=True)
     assert all(0 < size <= units.UNIT_ROWS for size in sizes)
-    assert len(sizes) >= min(rows, workers), "each worker has one"
+    assert len(sizes) >= min(rows, actors), "each actor has one"
 
 
 def spec_of(folder: Path, photos: int) -> RunSpec:
@@ -61,7 +61,7 @@ def test_units_of_a_catalog_whose_files_may_have_changed_are_full(
 ) -> None:
     spec = replace(spec_of(tmp_path, 1), check_inputs=check_inputs)
     monkeypatch.setattr(units, "_read_lazily", lambda _spec, _left, unit_rows: unit_rows)
-    size: object = units.pending_units(spec, {0: left}, workers=100)
+    size: object = units.pending_units(spec, {0: left}, actors=100)
     assert size == expected
 
 
@@ -76,7 +76,7 @@ def test_units_are_made_for_the_actors_that_start(
         [0],
         Tally(rows=1, pending_count=1, pending_by_shard={0: 1}),
         size_pools=lambda *_: {"cpu": size},
-        heartbeat=Heartbeat(RunRecord(spec.plan.output, spec.policy.run_id)),
+        heartbeat=Heartbeat(RunRecord(spec.plan.output, spec.retry_policy.run_id)),
         console=Console(file=io.StringIO()),
     )
     assert told == [3], "not those that an autoscaler might add"

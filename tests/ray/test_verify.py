@@ -161,7 +161,7 @@ def test_what_does_not_hold_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "replaced.png").write_bytes(encoded(255 - photo))
 
     verdicts = {each.id: each for each in verify(str(out))}
-    assert verdicts["replaced"].unchecked == "the source has changed since"
+    assert verdicts["replaced"].unchecked_reason == "the source has changed since"
     problems = {name: each.problem for name, each in verdicts.items()}
     assert problems.pop("good") == problems.pop("replaced") == ""
     assert "There is no" in problems.pop("gone")
@@ -182,7 +182,7 @@ def test_what_does_not_hold_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     for name in problems.keys() | {"gone"}:
         next(images.glob(f"{name}.*"), images / name).unlink(missing_ok=True)
     (tmp_path / "mask.png").write_bytes(encoded(255 - mask))
-    assert {each.unchecked for each in verify(str(out)) if not each.problem} == {
+    assert {each.unchecked_reason for each in verify(str(out)) if not each.problem} == {
         "the source has changed since",
         "the mask has changed since",
     }
@@ -201,7 +201,7 @@ def test_a_run_whose_sources_are_gone_is_no_success(tmp_path: Path) -> None:
     (tmp_path / "p.png").unlink()
     (verdict,) = verify(out)
     assert (verdict.problem, verdict.found) == ("", None)
-    assert verdict.unchecked == "the source or its mask cannot be read"
+    assert verdict.unchecked_reason == "the source or its mask cannot be read"
     assert "There is no image" in verdict.detail
     assert show_verdicts(QUIET, out) == EXIT_UNCHECKED
 
@@ -219,7 +219,7 @@ def test_a_photo_whose_file_or_mask_was_repaired_is_checked(tmp_path: Path) -> N
     recipe = Recipe.load("telea", ["limits.damage=repair"])
     clean_here(tmp_path / "m.csv", tmp_path / "out", recipe)
     verdicts = list(verify(str(tmp_path / "out")))
-    assert [(each.problem, each.unchecked) for each in verdicts] == [("", "")] * 2
+    assert [(each.problem, each.unchecked_reason) for each in verdicts] == [("", "")] * 2
 
 
 def test_a_folder_without_a_run_is_told(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from jobs.preflight import check_weights
-from jobs.report.data import select_runs
+from jobs.report.listing import select_recipes
 from jobs.results.failures import write_failures
 from jobs.results.status import recipe_statuses
 from jobs.results.verify import verify
@@ -177,7 +177,7 @@ def test_moved_weights_are_no_new_work_and_results_outlive_them(
     (tmp_path / "moved.pt").unlink()
     assert [verdict.problem for verdict in verify(out)] == ["", ""]
     assert [standing.total.ok for standing in recipe_statuses(out)] == [2, 2]
-    assert [side.hash for side in select_runs(out)] == [
-        side.recipe.hash for side in select_runs(out)
+    assert [results.hash for results in select_recipes(out)] == [
+        results.recipe.hash for results in select_recipes(out)
     ]
     assert write_failures(out, str(tmp_path / "failed.jsonl")) == 1

@@ -14,10 +14,10 @@ import pytest
 from manifests.errors import OutputError, RowError, StorageError, redact
 from manifests.planning.marks import Marks
 from manifests.schema import LineageRow
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 from manifests.storage.row_files import fetch, read, versions, write
 from manifests.storage.s3 import objects
-from manifests.storage.s3.objects import Head, S3Place
+from manifests.storage.s3.objects import Head, S3Path
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.steps.base import run_steps
@@ -57,7 +57,7 @@ def test_a_local_file_and_its_name_are_flushed_to_disk_before_anyone_sees_it(
     if way == "row's":
         write(str(target), b"data")
     else:
-        getattr(Place.of(str(target)), way)(b"data")
+        getattr(StoragePath.of(str(target)), way)(b"data")
     names, file, folder = flushed[:-2], flushed[-2], flushed[-1]
     assert names == [tmp_path, tmp_path / "new"], "each new folder's name, in the one above it"
     assert file.parent == folder == target.parent, "the file before its name"
@@ -72,9 +72,9 @@ def test_a_file_is_created_once_on_file_systems_without_hard_links(
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
-    place = Place.of(f"{tmp_path}/run.json")
-    assert place.create(b"ours")
-    assert not place.create(b"another's")
+    path = StoragePath.of(f"{tmp_path}/run.json")
+    assert path.create(b"ours")
+    assert not path.create(b"another's")
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"ours"]
 
 
@@ -158,13 +158,13 @@ def test_versions_of_many_are_listed_or_asked_for(
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda key: client.put_object(Bucket=BUCKET, Key=key, Body=b"x"), keys))
     asked: list[str] = []
-    ask = S3Place.head
+    ask = S3Path.head
 
-    def head(place: S3Place) -> Head:
-        asked.append(place.uri)
-        return ask(place)
+    def head(path: S3Path) -> Head:
+        asked.append(path.uri)
+        return ask(path)
 
-    monkeypatch.setattr(S3Place, "head", head)
+    monkeypatch.setattr(S3Path, "head", head)
     uris = [f"{s3}/{key}" for key in keys[:3]]
     found = versions([*uris, f"{s3}/{prefix}/none"])
     assert found == {uri: fetch(uri, "image").version for uri in uris}

@@ -17,10 +17,10 @@ import pytest
 
 from manifests.errors import CatalogCleanupError, RowError, StorageError
 from manifests.storage import traffic
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 from manifests.storage.row_files import fetch, read, versions, write
 from manifests.storage.s3 import client, retries
-from manifests.storage.s3.objects import S3Place
+from manifests.storage.s3.objects import S3Path
 from tests.support.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, running
 
 DATA = bytes(range(256)) * 1000
@@ -101,14 +101,14 @@ def test_a_crash_and_its_end_are_waited_out(impatient: S3Server) -> None:
     with meanwhile(impatient.revive, 1.0), ThreadPoolExecutor(4) as pool:
         reading = pool.submit(read, f"s3://{BUCKET}/a", "image")
         writing = pool.submit(write, f"s3://{BUCKET}/b", DATA)
-        recording = pool.submit(Place.of(f"s3://{BUCKET}/t.parquet").write_table, table)
-        listing = pool.submit(Place.of(f"s3://{BUCKET}").files)
+        recording = pool.submit(StoragePath.of(f"s3://{BUCKET}/t.parquet").write_table, table)
+        listing = pool.submit(StoragePath.of(f"s3://{BUCKET}").files)
         assert reading.result() == DATA
         writing.result()
         recording.result()
-        assert f"{BUCKET}/a" in [place.path for place in listing.result()]
+        assert f"{BUCKET}/a" in [path.path for path in listing.result()]
     assert read(f"s3://{BUCKET}/b", "image") == DATA
-    assert Place.of(f"s3://{BUCKET}/t.parquet").read_table() == table
+    assert StoragePath.of(f"s3://{BUCKET}/t.parquet").read_table() == table
 
 
 def test_throttling_is_waited_out(impatient: S3Server) -> None:
@@ -145,10 +145,10 @@ def test_one_object_that_fails_is_told_from_a_storage_that_does(at_its_end: S3Se
         lambda: fetch(uri, "image"),
         lambda: versions([uri]),
         lambda: write(uri, DATA),
-        lambda: Place.of(uri).read(),
-        lambda: Place.of(uri).write(DATA),
-        lambda: Place.of(uri).info(),
-        lambda: Place.of(uri).open_input(),
+        lambda: StoragePath.of(uri).read(),
+        lambda: StoragePath.of(uri).write(DATA),
+        lambda: StoragePath.of(uri).info(),
+        lambda: StoragePath.of(uri).open_input(),
     ):
         assert code_of(action) == "storage.unreachable"
 
@@ -164,10 +164,10 @@ def test_credentials_that_are_taken_away_are_no_fault_of_a_row(own_s3_server: S3
     own_s3_server.remove_credentials(ACCESS_KEY)
     for action in (
         lambda: fetch(uri, "image"),
-        lambda: S3Place.of(uri).head(),  # a HEAD, whose answer says no more than 403
+        lambda: S3Path.of(uri).head(),  # a HEAD, whose answer says no more than 403
         lambda: write(uri, DATA),
-        lambda: Place.of(uri).read(),
-        lambda: Place.of(f"s3://{BUCKET}").files(),
+        lambda: StoragePath.of(uri).read(),
+        lambda: StoragePath.of(f"s3://{BUCKET}").files(),
     ):
         assert code_of(action) == "storage.credentials"
     own_s3_server.add_credentials(ACCESS_KEY, SECRET_KEY)

@@ -14,7 +14,7 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest
 
 from manifests.errors import OutputError, StorageError
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 from manifests.storage.row_files import fetch, read, versions, write
 from manifests.storage.s3.client import CONNECTIONS, connect
 from tests.support.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, running
@@ -58,8 +58,8 @@ def profile(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_profile_is_enough_for_pictures_and_tables(profile: Path) -> None:
     requests = sent()
     write(f"s3://{BUCKET}/settings/a.jpg", DATA)
-    assert Place.of(f"s3://{BUCKET}/settings/a.jpg").read() == DATA
-    with Place.of(f"s3://{BUCKET}/settings/a.jpg").open_input() as stream:
+    assert StoragePath.of(f"s3://{BUCKET}/settings/a.jpg").read() == DATA
+    with StoragePath.of(f"s3://{BUCKET}/settings/a.jpg").open_input() as stream:
         assert stream.read() == DATA
     assert len(requests) == 4
     for request in requests:
@@ -126,7 +126,7 @@ def test_whoever_asks_can_be_the_one_who_pays(s3: str, monkeypatch: pytest.Monke
     write(f"{s3}/settings/a.jpg", DATA)
     fetch(f"{s3}/settings/a.jpg", "image")
     versions([f"{s3}/settings/a.jpg"])
-    Place.of(f"{s3}/settings").files()
+    StoragePath.of(f"{s3}/settings").files()
     assert [request.method for request in requests] == ["PUT", "GET", "GET", "GET"]
     assert [header(r, "x-amz-request-payer") for r in requests] == ["requester"] * 4
 
@@ -144,8 +144,8 @@ def test_what_is_written_is_encrypted_by_the_server(
 ) -> None:
     monkeypatch.setenv("CATALOG_CLEANUP_S3_SSE", "AES256")
     write(f"{s3}/settings/a.jpg", DATA)
-    Place.of(f"{s3}/settings/b.parquet").write(DATA)
-    Place.of(f"{s3}/settings/c.bin").upload(large)
+    StoragePath.of(f"{s3}/settings/b.parquet").write(DATA)
+    StoragePath.of(f"{s3}/settings/c.bin").upload(large)
     for name in ("a.jpg", "b.parquet", "c.bin"):
         found = s3_server.client().head_object(Bucket=BUCKET, Key=f"settings/{name}")
         assert found["ServerSideEncryption"] == "AES256"
@@ -168,8 +168,8 @@ def test_a_key_of_ones_own_is_named(s3: str, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_objects_carry_their_checksums(s3: str, s3_server: S3Server, large: Path) -> None:
     write(f"{s3}/settings/sum.jpg", DATA)
-    assert Place.of(f"{s3}/settings/claim.json").create(DATA)
-    Place.of(f"{s3}/settings/parts.bin").upload(large)
+    assert StoragePath.of(f"{s3}/settings/claim.json").create(DATA)
+    StoragePath.of(f"{s3}/settings/parts.bin").upload(large)
     *whole, parts = [
         s3_server.client().head_object(Bucket=BUCKET, Key=key, ChecksumMode="ENABLED")
         for key in ("settings/sum.jpg", "settings/claim.json", "settings/parts.bin")
@@ -222,7 +222,7 @@ def test_tls_with_ones_own_authority(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setenv(name, value)
         assert server.endpoint.startswith("https://")
         write(f"s3://{BUCKET}/a.jpg", DATA)
-        assert Place.of(f"s3://{BUCKET}/a.jpg").read() == DATA
+        assert StoragePath.of(f"s3://{BUCKET}/a.jpg").read() == DATA
         monkeypatch.delenv("AWS_CA_BUNDLE")
         with pytest.raises(StorageError, match="CERTIFICATE_VERIFY_FAILED") as caught:
             read(f"s3://{BUCKET}/a.jpg", "image")  # at once: no patience helps

@@ -18,37 +18,37 @@ from jobs.pipeline.recorder import ROWS_PER_RECORD
 from manifests.errors import OutputError
 from manifests.ledger import Ledger
 from manifests.schema import LineageRow, lineage_dict, lineage_schema
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 from manifests.storage.s3 import objects
 from manifests.storage.s3.client import connect
-from manifests.storage.s3.objects import S3Place
+from manifests.storage.s3.objects import S3Path
 from tests.support.s3_server import BUCKET
 
 TABLE = pa.table({"id": [f"{number:06d}" for number in range(50_000)], "n": range(50_000)})
 
 
 @pytest.fixture
-def folder(s3: str, request: pytest.FixtureRequest) -> Place:
+def folder(s3: str, request: pytest.FixtureRequest) -> StoragePath:
     """A prefix for each test."""
-    return Place.of(f"{s3}/tables/{request.node.name}/")
+    return StoragePath.of(f"{s3}/tables/{request.node.name}/")
 
 
-def test_tables_come_back(folder: Place) -> None:
+def test_tables_come_back(folder: StoragePath) -> None:
     (folder / "a.parquet").write_table(TABLE)
     assert (folder / "a.parquet").read_table() == TABLE
     assert (folder / "a.parquet").read_table(["n"]) == TABLE.select(["n"])
 
 
-def test_kinds_and_names(folder: Place, s3: str) -> None:
+def test_kinds_and_names(folder: StoragePath, s3: str) -> None:
     odd = folder / "a b%20c?d#e+ü.csv"
-    for place in (odd, folder / "b.csv", folder / "deep" / "c.csv", folder / ".hidden"):
-        place.write(b"data")
+    for path in (odd, folder / "b.csv", folder / "deep" / "c.csv", folder / ".hidden"):
+        path.write(b"data")
     assert odd.info().type == fs.FileType.File
     assert folder.info().type == fs.FileType.Directory
     assert (folder / "deep").info().type == fs.FileType.Directory
     assert (folder / "dee").info().type == fs.FileType.NotFound
-    assert Place.of(s3).info().type == fs.FileType.Directory
-    assert Place.of("s3://no-such-bucket").info().type == fs.FileType.NotFound
+    assert StoragePath.of(s3).info().type == fs.FileType.Directory
+    assert StoragePath.of("s3://no-such-bucket").info().type == fs.FileType.NotFound
     assert folder.files() == [odd, folder / "b.csv"]
     assert (folder / "none").files() == []
     assert odd.uri == f"s3://{odd.path}"
@@ -59,12 +59,12 @@ def test_kinds_and_names(folder: Place, s3: str) -> None:
     with pytest.raises(FileNotFoundError):
         odd.open_input()
     assert (folder / "b.csv").info().size == 4
-    listed = S3Place.of(folder.uri).listing()
+    listed = S3Path.of(folder.uri).listing()
     assert {name: size for name, (size, _) in listed.items()} == {"b.csv": 4, "deep/c.csv": 4}
 
 
 def test_a_folder_of_many_objects_is_listed_whole(
-    folder: Place, monkeypatch: pytest.MonkeyPatch
+    folder: StoragePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(objects, "_PAGE_OBJECTS", 3)
     for number in range(7):
@@ -72,24 +72,26 @@ def test_a_folder_of_many_objects_is_listed_whole(
     assert [each.name for each in folder.files()] == [f"{number}.csv" for number in range(7)]
 
 
-def test_large_files_are_read_in_parts(folder: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_are_read_in_parts(
+    folder: StoragePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(objects, "_PART_BYTES", 100_000)
     sink = pa.BufferOutputStream()
     pa_csv.write_csv(TABLE, sink)
     text = sink.getvalue().to_pybytes()
     (folder / "a.csv").write(text)
     (folder / "a.parquet").write_table(TABLE)
-    place, parquet = folder / "a.csv", folder / "a.parquet"
+    path, parquet = folder / "a.csv", folder / "a.parquet"
     ranges: list[bytes] = []
     events = connect().client.meta.events
     events.register(
         "before-send.s3", lambda request, **_: ranges.append(request.headers.get("Range", b""))
     )
-    with place.open_input() as stream:
+    with path.open_input() as stream:
         assert stream.read(10) == text[:10]
         assert ranges[1:] == [b"bytes=0-99999"], "no more than a part is asked for"
         assert stream.read() == text[10:]
-    with place.open_input() as stream:
+    with path.open_input() as stream:
         reader = pa_csv.open_csv(
             stream,
             convert_options=pa_csv.ConvertOptions(column_types={"id": pa.string()}),
@@ -104,36 +106,36 @@ def test_large_files_are_read_in_parts(folder: Place, monkeypatch: pytest.Monkey
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(
-    folder: Place, monkeypatch: pytest.MonkeyPatch
+    folder: StoragePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(objects, "_PART_BYTES", 1000)
-    place = folder / "a.csv"
-    place.write(b"a" * 5000)
-    with place.open_input() as stream:
+    path = folder / "a.csv"
+    path.write(b"a" * 5000)
+    with path.open_input() as stream:
         assert stream.read(10) == b"a" * 10
-        place.write(b"b" * 5000)
+        path.write(b"b" * 5000)
         with pytest.raises(OSError, match="PreconditionFailed"):
             stream.read()
 
 
-def test_places_travel_between_processes_and_are_compared(folder: Place) -> None:
+def test_places_travel_between_processes_and_are_compared(folder: StoragePath) -> None:
     copy = pickle.loads(pickle.dumps(folder))  # noqa: S301 - our own
-    assert copy == folder == Place.of(folder.uri)
+    assert copy == folder == StoragePath.of(folder.uri)
     assert copy != folder / "a"
     assert copy.info().type == fs.FileType.NotFound
-    assert copy != Place.of(f"/{BUCKET}")
+    assert copy != StoragePath.of(f"/{BUCKET}")
 
 
-def test_of_several_that_create_a_file_one_does(folder: Place, tmp_path: Path) -> None:
-    for place in (folder / "run.json", Place.of(f"{tmp_path}/runs/1/run.json")):
+def test_of_several_that_create_a_file_one_does(folder: StoragePath, tmp_path: Path) -> None:
+    for path in (folder / "run.json", StoragePath.of(f"{tmp_path}/runs/1/run.json")):
         texts = [f"run {number}".encode() for number in range(8)]
         with ThreadPoolExecutor(8) as pool:
-            made = list(pool.map(place.create, texts))
+            made = list(pool.map(path.create, texts))
         assert made.count(True) == 1
-        assert place.read() == texts[made.index(True)]
+        assert path.read() == texts[made.index(True)]
 
 
-def test_a_creation_whose_answer_was_lost_is_still_ours(folder: Place) -> None:
+def test_a_creation_whose_answer_was_lost_is_still_ours(folder: StoragePath) -> None:
     lost: list[object] = []
 
     def lose(parsed: dict[str, Any], **_: object) -> None:
@@ -151,20 +153,20 @@ def test_a_creation_whose_answer_was_lost_is_still_ours(folder: Place) -> None:
     assert lost
 
 
-def test_files_are_uploaded_and_renamed(folder: Place, tmp_path: Path) -> None:
+def test_files_are_uploaded_and_renamed(folder: StoragePath, tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(b"one,two")
-    for place in (folder / "a b.csv", Place.of(f"{tmp_path}/out/a b.csv")):
-        place.upload(tmp_path / "source")
-        place.rename("c d.csv")
-        assert [each.name for each in place.parent.files()] == ["c d.csv"]
-        assert (place.parent / "c d.csv").read() == b"one,two"
+    for path in (folder / "a b.csv", StoragePath.of(f"{tmp_path}/out/a b.csv")):
+        path.upload(tmp_path / "source")
+        path.rename("c d.csv")
+        assert [each.name for each in path.parent.files()] == ["c d.csv"]
+        assert (path.parent / "c d.csv").read() == b"one,two"
         with pytest.raises(OutputError):
-            place.upload(tmp_path / "none")
-        assert place.info().type == fs.FileType.NotFound
+            path.upload(tmp_path / "none")
+        assert path.info().type == fs.FileType.NotFound
     assert [each.name for each in (tmp_path / "out").iterdir()] == ["c d.csv"]
 
 
-def test_a_thousand_rows_are_recorded_and_merged_in_fifty_requests(folder: Place) -> None:
+def test_a_thousand_rows_are_recorded_and_merged_in_fifty_requests(folder: StoragePath) -> None:
     """This server does not return checksums: it is asked for sizes, too, which S3 is not."""
     ledger, rows = Ledger(folder.uri, "0123456789abcdef"), 1000
     sent: list[str] = []

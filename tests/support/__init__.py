@@ -94,7 +94,7 @@ def boxed_catalog(folder: Path, photos: int) -> str:
 
 def last_run(output: Path | str) -> dict[str, Any]:
     """The record of an output's last run."""
-    return dict(records(str(output))[-1].facts)
+    return dict(records(str(output))[-1].content)
 
 
 def lineage(output: Path | str) -> pd.DataFrame:

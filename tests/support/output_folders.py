@@ -41,8 +41,8 @@ def clean_here(
         unmarked="detect" if recipe.detect else "fail",
         rows_per_shard=rows_per_shard,
     )
-    facts = {"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash}
-    record = runs.claim(str(output), facts)
+    content = {"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash}
+    record = runs.claim(str(output), content)
     extra = extra_schema(plan.shard_file(0).read_table().schema)
     job = RunSpec(plan, extra, recipe, RetryPolicy(record.run_id), steps)
     pipeline = Pipeline.of(recipe, str(output))
@@ -71,8 +71,8 @@ def record(
         tell: columns of the lineage, given a shard's rows; those left out are null.
     """
     plan = make_plan(str(manifest), str(output), rows_per_shard=rows_per_shard)
-    facts = {"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash}
-    run = runs.claim(str(output), facts)
+    content = {"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash}
+    run = runs.claim(str(output), content)
     for shard in range(plan.shards):
         rows = plan.shard_file(shard).read_table()
         usual = {"status": ["ok"] * rows.num_rows, "run_id": [run.run_id] * rows.num_rows}

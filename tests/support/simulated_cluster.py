@@ -30,7 +30,7 @@ from typing import BinaryIO
 
 from rich.console import Console
 
-from cluster.pools import LargeGpuPool, NodeType, Pools
+from cluster.pools import LargeGpuPoolOptions, NodeType, PoolsOptions
 from cluster.session import prepare_environment
 from jobs.run import run
 from stages.recipe import Recipe
@@ -62,7 +62,7 @@ NODE_TYPES = {
 }
 
 #: For these nodes; an actor that refines does not fit on a small one.
-POOLS = Pools(large_gpu=LargeGpuPool(cpus=4), nodes=NODE_TYPES)
+POOLS = PoolsOptions(large_gpu=LargeGpuPoolOptions(cpus=4), nodes=NODE_TYPES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import pytest
 from typer.core import TyperGroup as Group
 from typer.main import get_command
 
-from cluster.pools import Pools
+from cluster.pools import PoolsOptions
 from jobs.cli import app
 from jobs.pipeline.metrics import METRICS
 from manifests.errors import error_codes
@@ -68,7 +68,7 @@ def metrics_table() -> str:
 
 def pools_table() -> str:
     lines = ["| key | `cpu` | `small_gpu` | `large_gpu` | meaning |", "|---|---|---|---|---|"]
-    pools = [Pools().cpu, Pools().small_gpu, Pools().large_gpu]
+    pools = [PoolsOptions().cpu, PoolsOptions().small_gpu, PoolsOptions().large_gpu]
     for key, field in type(pools[1]).model_fields.items():
         defaults = " | ".join(_default(getattr(pool, key, "")) for pool in pools)
         meaning = (field.description or type(pools[0]).model_fields[key].description or "").strip()

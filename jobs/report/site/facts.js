@@ -16,11 +16,11 @@
     return made;
   }
 
-  /* All that is shown of a photo, for each side. */
+  /* All that is shown of a photo, for each recipe. */
   review.facts = (detail) => {
-    const parts = detail.sides.map((side) => {
-      const made = element("section", {}, definitions(ofSide(side)));
-      if (detail.sides.length > 1) made.prepend(element("h3", {}, store.page.sides[side.side].label));
+    const parts = detail.results.map((result) => {
+      const made = element("section", {}, definitions(ofResult(result)));
+      if (detail.results.length > 1) made.prepend(element("h3", {}, store.page.recipes[result.recipe].label));
       return made;
     });
     return [...parts, element("section", {}, definitions([...ofRow(detail)]))];
@@ -33,35 +33,35 @@
     }
   }
 
-  function* ofSide(side) {
-    yield ["ended", side.error_code ? `${side.status}: ${side.error_code}${side.error_stage ? `, in ${side.error_stage}` : ""}` : side.status];
-    yield ["error", side.error];
-    yield ["what it means", store.page.meanings[side.error_code]];
-    yield ["flag", side.flag?.replaceAll("_", " ")];
-    yield ["score", side.score?.toFixed(3)];
-    if (side.width) yield ["size", `${side.width} x ${side.height} px${painted(side)}`];
-    if (side.effects_px !== undefined) yield ["beyond the mask", side.effects_px ? `${number(side.effects_px)} px changed, outlined in blue` : "nothing changed"];
-    yield ["outside the mask", [side.fidelity, side.fidelity_note].filter(Boolean).join(": ")];
-    yield ["metadata", side.metadata_note];
-    yield ["prompt", side.refine_prompt];
-    for (const [place, patch] of side.patches.entries()) {
+  function* ofResult(result) {
+    yield ["ended", result.error_code ? `${result.status}: ${result.error_code}${result.error_stage ? `, in ${result.error_stage}` : ""}` : result.status];
+    yield ["error", result.error];
+    yield ["what it means", store.page.meanings[result.error_code]];
+    yield ["flag", result.flag?.replaceAll("_", " ")];
+    yield ["score", result.score?.toFixed(3)];
+    if (result.width) yield ["size", `${result.width} x ${result.height} px${painted(result)}`];
+    if (result.effects_px !== undefined) yield ["beyond the mask", result.effects_px ? `${number(result.effects_px)} px changed, outlined in blue` : "nothing changed"];
+    yield ["outside the mask", [result.fidelity, result.fidelity_note].filter(Boolean).join(": ")];
+    yield ["metadata", result.metadata_note];
+    yield ["prompt", result.refine_prompt];
+    for (const [place, patch] of result.patches.entries()) {
       if (patch.reason || patch.tries) yield [`place ${place + 1}`, ofPatch(patch)];
     }
-    const stages = Object.entries(side.seconds ?? {});
+    const stages = Object.entries(result.seconds ?? {});
     const long = stages.filter(([, value]) => value >= 0.005);
     const total = stages.reduce((sum, [, value]) => sum + value, 0);
     if (stages.length) yield ["time", `${seconds(total)}: ${long.map(([name, value]) => `${name} ${seconds(value)}`).join(", ")}`];
-    yield ["recipe", store.page.sides[side.side].label];
-    yield ["run", side.run_id];
-    yield ["photo", side.image_uri];
-    yield ["result", side.output_uri];
+    yield ["recipe", store.page.recipes[result.recipe].label];
+    yield ["run", result.run_id];
+    yield ["photo", result.image_uri];
+    yield ["result", result.output_uri];
   }
 
-  function painted(side) {
-    if (!side.masked_px) return ", nothing marked";
-    const share = (100 * side.masked_px) / (side.width * side.height);
+  function painted(result) {
+    if (!result.masked_px) return ", nothing marked";
+    const share = (100 * result.masked_px) / (result.width * result.height);
     const part = `, ${share < 0.1 ? "less than 0.1" : share.toFixed(1)} %`;
-    return side.patches.length ? `${part} filled, in ${whole(side.patches.length, "place")}` : `${part} marked`;
+    return result.patches.length ? `${part} filled, in ${whole(result.patches.length, "place")}` : `${part} marked`;
   }
 
   function ofPatch(patch) {
@@ -70,12 +70,12 @@
     return [done, patch.reason?.replaceAll("_", " "), ...tries].filter(Boolean).join(", ");
   }
 
-  /* The summary of each side. */
-  review.summaries = () => store.page.sides.map((side) => {
-    const { summary } = side;
-    const made = element("section", {}, element("h3", {}, side.label, " ", element("span", { class: "soft" }, side.output)));
+  /* The summary of each recipe. */
+  review.summaries = () => store.page.recipes.map((recipe) => {
+    const { summary } = recipe;
+    const made = element("section", {}, element("h3", {}, recipe.label, " ", element("span", { class: "soft" }, recipe.output)));
     made.append(definitions([
-      ["planned", whole(side.planned, "photo")],
+      ["planned", whole(recipe.planned, "photo")],
       ...Object.entries(summary.statuses).map(([status, count]) => [status, number(count)]),
       ...summary.fidelity.map((line) => line.split(/: (.*)/, 2)),
       ["throughput", summary.rowsPerSecond ? `${summary.rowsPerSecond.toFixed(2)} photos/s` : ""],

@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const { store, marks, viewer, element } = review;
+  const { store, decisions, viewer, element } = review;
   const SVG = "http://www.w3.org/2000/svg";
   const section = document.getElementById("found");
   const button = document.getElementById("detections");
@@ -12,7 +12,7 @@
 
   const place = () => `catalog-cleanup corrections of ${store.page.output}`;
   const nameOf = ({ box, label }) => `${box.x},${box.y},${box.width},${box.height} ${label}`;
-  const sideOf = (detail) => detail.sides[0];
+  const resultOf = (detail) => detail.results[0];
 
   found.start = () => {
     button.hidden = !store.page.detects;
@@ -20,7 +20,7 @@
       const kept = JSON.parse(localStorage.getItem(place()) ?? "{}");
       for (const [key, names] of Object.entries(kept)) switched.set(key, new Set(names));
     } catch {
-      marks.isKept = false; // a browser that keeps nothing, or what another page left
+      decisions.isKept = false; // a browser that keeps nothing, or what another page left
     }
   };
 
@@ -28,9 +28,9 @@
     try {
       const kept = [...switched].map(([key, names]) => [key, [...names]]);
       localStorage.setItem(place(), JSON.stringify(Object.fromEntries(kept)));
-      marks.isKept = true;
+      decisions.isKept = true;
     } catch {
-      marks.isKept = false;
+      decisions.isKept = false;
     }
   }
 
@@ -55,8 +55,8 @@
   /* Remove a detection, or keep it. Only where its pixels are known: of photos with pictures. */
   found.toggle = (number) => {
     const { row, detail } = viewer.view;
-    const each = detail && sideOf(detail).detections?.[number];
-    if (!each || !sideOf(detail).pictures?.found.length) return;
+    const each = detail && resultOf(detail).detections?.[number];
+    if (!each || !resultOf(detail).pictures?.found.length) return;
     const names = switched.get(store.key(row)) ?? new Set();
     if (!names.delete(nameOf(each))) names.add(nameOf(each));
     if (names.size) switched.set(store.key(row), names);
@@ -79,7 +79,7 @@
     const { row, detail } = viewer.view;
     section.hidden = !detail || !store.page.detects;
     if (section.hidden) return;
-    const { detections, pictures, status } = sideOf(detail);
+    const { detections, pictures, status } = resultOf(detail);
     const all = detections ?? [];
     const removed = all.filter((each) => isRemoved(row, each)).length;
     const head = element("h3", {}, heading(row, status, detections, removed));
@@ -98,18 +98,18 @@
     if (status !== "ok") return "Not searched: it failed";
     if (!detections) return "Not searched: its row has marks";
     if (!detections.length) return "Nothing found";
-    if (marks.of(row) === "x") return `Rejected: none of ${detections.length} found is removed`;
+    if (decisions.of(row) === "x") return `Rejected: none of ${detections.length} found is removed`;
     return `${removed} of ${detections.length} found ${removed === 1 ? "is" : "are"} removed`;
   }
 
   /* The outlines of what was found, over a part of the photo; undefined: there are none. */
-  viewer.overlay = (side, box) => {
+  viewer.overlay = (result, box) => {
     const { row, detail } = viewer.view;
-    if (side !== sideOf(detail) || !side.detections?.length) return undefined;
+    if (result !== resultOf(detail) || !result.detections?.length) return undefined;
     const svg = made("svg", { viewBox: box.join(" "), class: "detections", "aria-hidden": "true" });
-    side.detections.forEach((each, number) => {
-      const shape = side.pictures?.found[number];
-      const group = made("g", { class: isRemoved(row, each) && marks.of(row) !== "x" ? "removed" : "kept" });
+    result.detections.forEach((each, number) => {
+      const shape = result.pictures?.found[number];
+      const group = made("g", { class: isRemoved(row, each) && decisions.of(row) !== "x" ? "removed" : "kept" });
       if (shape) group.append(made("path", { d: shape.path, class: "extent" }));
       for (const name of ["halo", "stroke"]) group.append(made("polygon", { points: each.outline.join(" "), class: name }));
       const title = made("title");
@@ -140,14 +140,14 @@
 
   function lineOf(row, detail) {
     const { marked, own, rle } = detail;
-    const side = sideOf(detail);
+    const result = resultOf(detail);
     let [masks, runs] = [detail.masks, rle];
-    if (marks.of(row) === "x") masks = own;
-    else if (found.isEdited(row) && side.pictures?.found.length) {
+    if (decisions.of(row) === "x") masks = own;
+    else if (found.isEdited(row) && result.pictures?.found.length) {
       masks = own;
-      const size = [side.height, side.width];
-      const added = side.detections.flatMap((each, number) =>
-        isRemoved(row, each) ? [{ size, counts: side.pictures.found[number].counts }] : []);
+      const size = [result.height, result.width];
+      const added = result.detections.flatMap((each, number) =>
+        isRemoved(row, each) ? [{ size, counts: result.pictures.found[number].counts }] : []);
       if (added.length) runs = [].concat(rle ?? [], added);
     }
     const shapes = runs === null || runs === undefined ? "" : `, "rle": ${JSON.stringify(runs)}`;

@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const { store, marks, element } = review;
+  const { store, decisions, element } = review;
   const HEIGHT = 76; // px of a row, as in page.css
   const AHEAD = 6; // rows beyond the edges
   const box = document.getElementById("list");
@@ -53,7 +53,7 @@
   function option(at) {
     const row = list.rows[at];
     const { page, columns } = store;
-    const mark = marks.of(row);
+    const decision = decisions.of(row);
     const text = element("div", { class: "row-text" },
       element("div", { class: "row-id" }, columns.id[row]), element("div", { class: "row-facts" }, ...facts(row)));
     const picture = columns.picture[row]
@@ -63,7 +63,7 @@
       id: `row-${at}`, class: "row-option", role: "option",
       "aria-selected": String(at === list.at), "aria-setsize": list.rows.length, "aria-posinset": at + 1,
     }, picture, text);
-    if (mark) made.append(element("span", { class: `mark mark-${mark}` }, marks.KINDS[mark]));
+    if (decision) made.append(element("span", { class: `decision decision-${decision}` }, decisions.KINDS[decision]));
     made.style.top = `${at * HEIGHT}px`;
     made.addEventListener("click", () => list.go(at));
     return made;
@@ -82,7 +82,7 @@
       const score = columns[`score${second}`][row];
       if (score !== null) said.push(element("span", {}, `score ${score.toFixed(2)}`));
     }
-    if (!page.compared && page.sides.length > 1) said.push(element("span", {}, page.sides[columns.side[row]].label));
+    if (!page.compared && page.recipes.length > 1) said.push(element("span", {}, page.recipes[columns.recipe[row]].label));
     const seconds = columns.seconds[row];
     if (!said.length && seconds !== null) said.push(element("span", {}, `${seconds.toFixed(1)} s`));
     return said;

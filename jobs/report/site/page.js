@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const { store, marks, list, viewer, found, element } = review;
+  const { store, decisions, list, viewer, found, element } = review;
   const byId = (id) => document.getElementById(id);
   const form = byId("filters");
   const photos = (count) => `${count.toLocaleString("en")} ${count === 1 ? "photo" : "photos"}`;
@@ -15,7 +15,7 @@
     byId("subtitle").textContent = subtitle(page);
     byId("summaries").replaceChildren(...review.summaries());
     document.body.classList.toggle("compared", page.compared);
-    marks.load();
+    decisions.load();
     found.start();
     addCriteria(page);
     addSorting(page);
@@ -31,13 +31,13 @@
   };
 
   function subtitle(page) {
-    const { summary } = page.sides[0];
+    const { summary } = page.recipes[0];
     const ended = Object.entries(summary.statuses).map(([status, count]) => `${count.toLocaleString("en")} ${status}`);
     const parts = [photos(summary.rows), ended.join(", "), ...summary.fidelity];
-    if (page.compared) parts.unshift(page.sides.map((side) => side.label).join(" beside "));
-    else if (page.sides.length > 1) parts.splice(0, parts.length, `${page.sides.length} recipes`);
-    else parts.unshift(page.sides[0].name);
-    const all = page.compared ? summary.rows : page.sides.reduce((sum, side) => sum + side.summary.rows, 0);
+    if (page.compared) parts.unshift(page.recipes.map((recipe) => recipe.label).join(" beside "));
+    else if (page.recipes.length > 1) parts.splice(0, parts.length, `${page.recipes.length} recipes`);
+    else parts.unshift(page.recipes[0].name);
+    const all = page.compared ? summary.rows : page.recipes.reduce((sum, recipe) => sum + recipe.summary.rows, 0);
     if (page.count < all) parts.push(`${page.count.toLocaleString("en")} listed`);
     if (page.only.length) parts.push(`listed: ${page.only.join(", ")}`);
     return [...parts, page.madeAt].join(" · ");
@@ -51,8 +51,8 @@
     if (page.error_code.length) choose("error_code", "Error", page.error_code.map((code) => [code, code]));
     if (page.flag.length) choose("flag", "Flag", named(page.flag));
     if (page.detects) choose("found", "Found", [["removed", "removed"], ["kept", "kept only"], ["nothing", "nothing"]]);
-    if (page.sides.length > 1 && !page.compared) choose("side", "Recipe", page.sides.map((side, number) => [number, side.label]));
-    choose("mark", "Marked", [...Object.entries(marks.KINDS), ["none", "not yet"]]);
+    if (page.recipes.length > 1 && !page.compared) choose("recipe", "Recipe", page.recipes.map((recipe, number) => [number, recipe.label]));
+    choose("decision", "Decision", [...Object.entries(decisions.KINDS), ["none", "not yet"]]);
     for (const name of ["score", "seconds"]) {
       if (store.columns[name].some((value) => value !== null)) fields.push(range(name));
     }
@@ -61,7 +61,7 @@
       if (column.values) choose(name, column.name, column.values.map((value) => [value, value]));
       else fields.push(label(column.name, element("input", { type: "search", name, autocomplete: "off" })));
     });
-    if (page.drawn < page.count) fields.push(label("With pictures", element("input", { type: "checkbox", name: "pictured" })));
+    if (page.rendered < page.count) fields.push(label("With pictures", element("input", { type: "checkbox", name: "pictured" })));
     byId("criteria").replaceChildren(...fields);
   }
 
@@ -79,7 +79,7 @@
 
   function addSorting(page) {
     const choices = [["id", "by id"], ["-id", "by id, last first"]];
-    if (page.drawn < page.count) choices.unshift(["pictured", "with pictures first"]);
+    if (page.rendered < page.count) choices.unshift(["pictured", "with pictures first"]);
     if (store.columns.score.some((value) => value !== null)) choices.push(["-score", "highest score first"], ["score", "lowest score first"]);
     choices.push(["-share", "largest share of the photo first"], ["-seconds", "slowest first"], ["seconds", "fastest first"]);
     if (page.compared) choices.push(["-difference", "scores farthest apart first"]);
@@ -88,10 +88,10 @@
   }
 
   function addVerdicts() {
-    const buttons = Object.entries(marks.KINDS).map(([key, name]) => {
+    const buttons = Object.entries(decisions.KINDS).map(([key, name]) => {
       const made = element("button", { type: "button", class: `verdict-${key}`, "aria-pressed": "false", "aria-keyshortcuts": key },
         name[0].toUpperCase() + name.slice(1), " ", element("kbd", { "aria-hidden": "true" }, key));
-      made.addEventListener("click", () => mark(key));
+      made.addEventListener("click", () => decide(key));
       return made;
     });
     byId("verdict").replaceChildren(...buttons);
@@ -100,7 +100,7 @@
   /* Show the rows that meet the criteria. */
   function apply() {
     const { sort, ...criteria } = Object.fromEntries(new FormData(form));
-    const rows = store.sorted(store.filtered(criteria, marks.of), sort);
+    const rows = store.sorted(store.filtered(criteria, decisions.of), sort);
     const used = Object.entries(criteria).filter(([name, value]) => value && name !== "text").length;
     byId("filtering").textContent = used ? `${used} in use` : "";
     byId("count").textContent = rows.length === store.count ? photos(rows.length) : `${rows.length.toLocaleString("en")} of ${photos(store.count)}`;
@@ -132,29 +132,29 @@
   }
 
   function tellVerdict() {
-    const now = viewer.view.row >= 0 ? marks.of(viewer.view.row) : undefined;
-    for (const [number, key] of Object.keys(marks.KINDS).entries()) {
+    const now = viewer.view.row >= 0 ? decisions.of(viewer.view.row) : undefined;
+    for (const [number, key] of Object.keys(decisions.KINDS).entries()) {
       byId("verdict").children[number].setAttribute("aria-pressed", String(now === key));
       byId("verdict").children[number].disabled = viewer.view.row < 0;
     }
   }
 
   function tellMarks() {
-    const counts = marks.counts();
-    const parts = [`${counts.a} accepted`, ...("r" in marks.KINDS ? [`${counts.r} to redo`] : []), `${counts.x} rejected`];
+    const counts = decisions.counts();
+    const parts = [`${counts.a} accepted`, ...("r" in decisions.KINDS ? [`${counts.r} to redo`] : []), `${counts.x} rejected`];
     if (store.page.detects) parts.push(`${found.count()} edited`);
-    byId("marked").textContent = parts.join(", ");
+    byId("decisions").textContent = parts.join(", ");
     byId("export-redo").disabled = !counts.r;
     byId("export-all").disabled = !(counts.a + counts.r + counts.x);
-    byId("clear-marks").disabled = byId("export-all").disabled && !found.count();
-    if (!marks.isKept) notify("This browser does not keep marks: export them before you leave.");
+    byId("clear-decisions").disabled = byId("export-all").disabled && !found.count();
+    if (!decisions.isKept) notify("This browser does not keep decisions: export them before you leave.");
   }
 
   const notify = (text) => { byId("notice").textContent = text; };
 
-  function mark(key) {
-    if (viewer.view.row < 0 || !(key in marks.KINDS)) return;
-    const isNew = marks.set(viewer.view.row, key);
+  function decide(key) {
+    if (viewer.view.row < 0 || !(key in decisions.KINDS)) return;
+    const isNew = decisions.set(viewer.view.row, key);
     tellMarks();
     if (isNew && list.at < list.rows.length - 1) list.move(1);
     else {
@@ -166,25 +166,25 @@
   }
 
   async function exported(wanted, name) {
-    const count = await marks.download(wanted, name);
+    const count = await decisions.download(wanted, name);
     notify(`${photos(count)} in ${name}. catalog-cleanup run ${name} --output NEW --set seed=1 does them again.`);
   }
 
   async function exportFound() {
     const lines = await found.manifest();
-    marks.save(lines, "corrected.jsonl");
-    const { count, sides } = store.page;
-    const planned = Math.max(...sides.map((side) => side.planned));
+    decisions.save(lines, "corrected.jsonl");
+    const { count, recipes } = store.page;
+    const planned = Math.max(...recipes.map((recipe) => recipe.planned));
     const missing = count < planned ? ` ${photos(planned)} were planned: detected.jsonl has the others.` : "";
     notify(`${photos(lines.length)} in corrected.jsonl. catalog-cleanup run corrected.jsonl --output NEW cleans them.${missing}`);
   }
 
   byId("export-found").addEventListener("click", exportFound);
   byId("export-redo").addEventListener("click", () => exported("r", "redo.jsonl"));
-  byId("export-all").addEventListener("click", () => exported("arx", "marks.jsonl"));
-  byId("clear-marks").addEventListener("click", () => {
-    if (!confirm("Forget all marks of this page?")) return;
-    marks.clear();
+  byId("export-all").addEventListener("click", () => exported("arx", "decisions.jsonl"));
+  byId("clear-decisions").addEventListener("click", () => {
+    if (!confirm("Forget all decisions of this page?")) return;
+    decisions.clear();
     found.clear();
     viewer.redraw();
     found.show();
@@ -200,7 +200,7 @@
     ArrowUp: () => list.move(-1), ArrowDown: () => list.move(1),
     PageUp: () => list.move(-10), PageDown: () => list.move(10),
     ArrowLeft: () => viewer.moveLine(-2), ArrowRight: () => viewer.moveLine(2),
-    a: () => mark("a"), r: () => mark("r"), x: () => mark("x"),
+    a: () => decide("a"), r: () => decide("r"), x: () => decide("x"),
     z: viewer.nextPlace, m: viewer.toggleOutline, d: found.toggleOutlines, s: viewer.nextLayer,
     "+": () => viewer.enlarge(1), "-": () => viewer.enlarge(-1),
     "/": () => form.elements.text.focus(), "?": () => byId("keys").showModal(),

@@ -59,10 +59,10 @@ const review = {};
     });
   }
 
-  /* The name of a row in which marks are kept: one for each id and recipe. */
+  /* The name of a row in which decisions are kept: one for each id and recipe. */
   store.key = (row) => {
-    const { id, side } = store.columns;
-    return `${store.page.sides[side[row]].label}/${id[row]}`;
+    const { id, recipe } = store.columns;
+    return `${store.page.recipes[recipe[row]].label}/${id[row]}`;
   };
 
   /* What a column says of a row, "" for nothing. */
@@ -74,17 +74,17 @@ const review = {};
     .filter(([, text]) => text !== "");
 
   /* The rows that meet all criteria. Of rows that stand side by side, either may meet one. */
-  store.filtered = (criteria, markOf) => {
+  store.filtered = (criteria, decisionOf) => {
     const { page, columns } = store;
     const tests = [];
     for (const name of ["status", "error_code", "flag"]) {
       if (criteria[name]) tests.push(chosen(name, criteria[name]));
     }
     if (criteria.found) tests.push(FOUND[criteria.found]);
-    if (criteria.side) tests.push((row) => columns.side[row] === Number(criteria.side));
-    if (criteria.mark) {
-      const wanted = criteria.mark === "none" ? undefined : criteria.mark;
-      tests.push((row) => markOf(row) === wanted);
+    if (criteria.recipe) tests.push((row) => columns.recipe[row] === Number(criteria.recipe));
+    if (criteria.decision) {
+      const wanted = criteria.decision === "none" ? undefined : criteria.decision;
+      tests.push((row) => decisionOf(row) === wanted);
     }
     if (criteria.pictured) tests.push((row) => columns.picture[row] !== "");
     for (const name of ["score", "seconds"]) tests.push(...between(name, criteria));

@@ -44,15 +44,15 @@
   };
 
   const address = (folder, name) => `pictures/${folder}/${name}.webp?${store.page.stamp}`;
-  const pictured = () => view.detail?.sides.find((side) => side.pictures?.shown.length === 2);
+  const pictured = () => view.detail?.results.find((result) => result.pictures?.shown.length === 2);
   const patches = () => pictured()?.pictures.patches ?? [];
 
   /* The line starts in the middle of the first place, to show both halves of it. */
   function start() {
-    const side = pictured();
-    const region = side?.patches[Math.max(view.place, 0)]?.region;
+    const result = pictured();
+    const region = result?.patches[Math.max(view.place, 0)]?.region;
     if (!region) return 50;
-    const { width, height, patches: drawn } = side.pictures;
+    const { width, height, patches: drawn } = result.pictures;
     const [x, , across] = view.place < 0 ? [0, 0, width, height] : drawn[view.place].box;
     return Math.round((100 * (region[0] + region[2] / 2 - x)) / across);
   }
@@ -63,7 +63,7 @@
   };
 
   function draw() {
-    panes.replaceChildren(...view.detail.sides.map(pane));
+    panes.replaceChildren(...view.detail.results.map(pane));
     drawTools();
     cut(view.cut);
     for (const each of panes.querySelectorAll(".place")) {
@@ -79,56 +79,56 @@
     }
   }
 
-  function pane(side) {
+  function pane(result) {
     const made = element("figure", { class: "pane" });
     if (store.page.compared) {
-      const shown = store.page.sides[side.side];
+      const shown = store.page.recipes[result.recipe];
       made.append(element("figcaption", {}, shown.label, " ", element("span", { class: "soft" }, shown.output)));
     }
-    const shown = side.pictures?.shown ?? [];
-    if (shown.length === 2) made.append(pair(side, nameOf(side)));
-    else if (shown.length) made.append(single(side, shown[0]));
-    if (shown.length < 2 && !isWhole(side)) made.append(reason(side));
-    else if (side.pictures.problem) made.append(element("p", { class: "soft" }, side.pictures.problem));
+    const shown = result.pictures?.shown ?? [];
+    if (shown.length === 2) made.append(pair(result, nameOf(result)));
+    else if (shown.length) made.append(single(result, shown[0]));
+    if (shown.length < 2 && !isWhole(result)) made.append(reason(result));
+    else if (result.pictures.problem) made.append(element("p", { class: "soft" }, result.pictures.problem));
     return made;
   }
 
-  const nameOf = (side) => {
+  const nameOf = (result) => {
     const id = store.columns.id[view.row];
-    return store.page.compared ? `${id}, ${store.page.sides[side.side].label}` : id;
+    return store.page.compared ? `${id}, ${store.page.recipes[result.recipe].label}` : id;
   };
 
   /* Whether there is nothing to show after the photo: it was only searched. */
-  const isWhole = (side) => side.status === "ok" && side.pictures?.shown.length === 1 && !side.output_uri && !side.pictures.problem;
+  const isWhole = (result) => result.status === "ok" && result.pictures?.shown.length === 1 && !result.output_uri && !result.pictures.problem;
 
-  function reason(side) {
+  function reason(result) {
     const made = element("div", { class: "nothing" });
-    if (side.error_code) made.append(element("p", { class: "bad" }, side.error_code), element("p", {}, side.error ?? ""));
-    else if (!side.pictures) {
-      const { drawn, count } = store.page;
-      made.append(element("p", {}, `No pictures: ${drawn.toLocaleString("en")} of ${count.toLocaleString("en")} photos have some. --sample makes more.`));
+    if (result.error_code) made.append(element("p", { class: "bad" }, result.error_code), element("p", {}, result.error ?? ""));
+    else if (!result.pictures) {
+      const { rendered, count } = store.page;
+      made.append(element("p", {}, `No pictures: ${rendered.toLocaleString("en")} of ${count.toLocaleString("en")} photos have some. --sample makes more.`));
     }
-    if (side.pictures?.problem && side.pictures.problem !== side.error) made.append(element("p", {}, side.pictures.problem));
+    if (result.pictures?.problem && result.pictures.problem !== result.error) made.append(element("p", {}, result.pictures.problem));
     return made;
   }
 
-  function single(side, name) {
-    const { width, height, folder } = side.pictures;
+  function single(result, name) {
+    const { width, height, folder } = result.pictures;
     const made = frame(width, height, false);
     made.firstChild.append(element("img", { src: address(folder, name), alt: `${store.columns.id[view.row]}, ${name}` }));
-    if (!isWhole(side)) made.firstChild.append(tag("left", name));
-    cover(made, side, [0, 0, width, height]);
+    if (!isWhole(result)) made.firstChild.append(tag("left", name));
+    cover(made, result, [0, 0, width, height]);
     return made;
   }
 
   /* Draw what was found over a part of the photo. */
-  function cover(made, side, box) {
-    const drawn = viewer.overlay(side, box);
+  function cover(made, result, box) {
+    const drawn = viewer.overlay(result, box);
     if (drawn) made.firstChild.append(drawn);
   }
 
-  function pair(side, name) {
-    const { pictures } = side;
+  function pair(result, name) {
+    const { pictures } = result;
     const patch = pictures.patches[view.place];
     const [x, y, width, height] = patch?.box ?? [0, 0, pictures.width, pictures.height];
     const before = patch ? `${view.place}-before` : "before";
@@ -147,7 +147,7 @@
       tag("left", "before"), tag("right", layer === "after" ? "after" : LAYERS[layer]),
       element("span", { class: "line", "aria-hidden": "true" }), slider,
     );
-    cover(made, side, [x, y, width, height]);
+    cover(made, result, [x, y, width, height]);
     return made;
   }
 

@@ -23,7 +23,7 @@ from botocore.exceptions import ChecksumError, ClientError
 from pyarrow import fs
 
 from manifests.errors import OutputError
-from manifests.storage.place import Content, Place, storing
+from manifests.storage.path import Content, StoragePath, storing
 from manifests.storage.s3.retries import code_and_status, request
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class S3Place(Place):
+class S3Path(StoragePath):
     """``bucket/key``, or a prefix of keys as a folder.
 
     Keys are taken literally, ``%``, ``?`` and ``#`` included.
@@ -76,7 +76,7 @@ class S3Place(Place):
 
     @classmethod
     def of(cls, uri: str) -> Self:
-        """Make a place from an ``s3://`` URI."""
+        """Make a path from an ``s3://`` URI."""
         return cls(uri.partition("://")[2].rstrip("/"))
 
     @property
@@ -317,8 +317,8 @@ def _compare(stored: object, wanted: object) -> None:
 class _Object(io.RawIOBase):
     """An object as a file, read in parts that are retried one by one; fails if it changes."""
 
-    def __init__(self, place: S3Place) -> None:
-        self._place, self._head, self._position = place, place.head(), 0
+    def __init__(self, path: S3Path) -> None:
+        self._path, self._head, self._position = path, path.head(), 0
 
     def readable(self) -> bool:
         return True
@@ -335,11 +335,11 @@ class _Object(io.RawIOBase):
         stop = min(self._position + len(buffer), self._head.size)
         if stop <= self._position:
             return 0
-        which = {"Bucket": self._place.bucket, "Key": self._place.key}
+        which = {"Bucket": self._path.bucket, "Key": self._path.key}
         which["Range"] = f"bytes={self._position}-{stop - 1}"
         if self._head.etag:
             which["IfMatch"] = self._head.etag
-        data = request(self._place.uri, lambda client: client.get_object(**which)["Body"].read())  # type: ignore[arg-type]
+        data = request(self._path.uri, lambda client: client.get_object(**which)["Body"].read())  # type: ignore[arg-type]
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)

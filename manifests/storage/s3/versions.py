@@ -12,7 +12,7 @@ from contextlib import suppress
 from itertools import islice
 
 from manifests.storage.s3.client import CONNECTIONS
-from manifests.storage.s3.objects import S3Place, pages
+from manifests.storage.s3.objects import S3Path, pages
 
 #: A page of a listing takes as long as this number of HEAD requests.
 _HEADS_PER_PAGE = 50
@@ -28,8 +28,8 @@ def versions(uris: Iterable[str]) -> dict[str, str]:
     known: dict[str, str] = {}
     buckets = defaultdict[str, dict[str, str]](dict)
     for uri in uris:
-        place = S3Place.of(uri)
-        buckets[place.bucket][place.key] = uri
+        path = S3Path.of(uri)
+        buckets[path.bucket][path.key] = uri
     for bucket, uri_of in buckets.items():
         listed = None
         # Read permission does not imply list permission; and the bucket may be gone.
@@ -65,7 +65,7 @@ def _list_tags(bucket: str, uri_of: Mapping[str, str], max_pages: int) -> dict[s
 def _heads(uris: Collection[str]) -> dict[str, str]:
     def version(uri: str) -> tuple[str, str] | None:
         with suppress(OSError):
-            return uri, S3Place.of(uri).head().version
+            return uri, S3Path.of(uri).head().version
         return None
 
     with ThreadPoolExecutor(CONNECTIONS) as pool:

@@ -18,8 +18,8 @@ import ray
 import yaml
 
 from cluster.deploy import generate
-from cluster.pools import Pools, PoolSize, selects
-from cluster.sizing import NodeShape, size_pools
+from cluster.pools import PoolSize, PoolsOptions, selects
+from cluster.sizing import NodeGroup, size_pools
 from jobs.driver.placement import load_pools
 
 ROOT = Path(__file__).parents[3]
@@ -90,14 +90,14 @@ def pods(cluster: Any) -> list[Any]:
 
 
 def test_the_files_are_those_of_the_pools() -> None:
-    for name, content in generate.files().items():
+    for name, content in generate.render_files().items():
         assert (CLUSTER / name).read_text("utf-8") == content, (
             "run: python -m cluster.deploy.generate"
         )
 
 
-def nodes_to_come(pools: Pools) -> list[NodeShape]:
-    return [NodeShape.potential(name, each) for name, each in pools.nodes.items()]
+def nodes_to_come(pools: PoolsOptions) -> list[NodeGroup]:
+    return [NodeGroup.potential(name, each) for name, each in pools.nodes.items()]
 
 
 def test_the_pools_find_their_machines_before_and_after_these_are_up() -> None:
@@ -112,7 +112,7 @@ def test_the_pools_find_their_machines_before_and_after_these_are_up() -> None:
 def test_each_gpu_pool_is_pinned_to_its_machines_and_none_refines_on_small_ones() -> None:
     nodes = {node.name: node for node in nodes_to_come(load_pools(CLUSTER / "pools.toml"))}
     for pool, unfit in (("small_gpu", {"cpu"}), ("large_gpu", {"cpu", "small-gpu"})):
-        wanted = getattr(Pools(), pool)
+        wanted = getattr(PoolsOptions(), pool)
         size = PoolSize(1, 1, wanted.cpus, wanted.gpus, wanted.memory_gib)
         named = pool.replace("_", "-")
         assert nodes[named].room_for(size) >= 1

@@ -46,7 +46,7 @@ def rows_of(path: Path | str) -> dict[str, dict[str, Any]]:
 
 def test_the_manifest_has_all_rows_with_what_was_found(folder: Path) -> None:
     found = write_detected(str(folder / "out"))
-    assert (found.rows, found.removed, found.kept, found.failed) == (4, 1, 0, 1)
+    assert (found.rows, found.to_remove, found.kept_only, found.failed) == (4, 1, 0, 1)
     rows = rows_of(found.path)
     mask = f"{folder}/out/masks/{recipe_of(folder).label}/shown.png"
     assert {name: row["mask"] for name, row in rows.items()} == {
@@ -77,7 +77,7 @@ def test_always_adds_what_is_found_to_what_is_marked(folder: Path, tmp_path: Pat
 def test_a_failed_photo_without_marks_is_searched_again(folder: Path, tmp_path: Path) -> None:
     assert write_failures(str(folder / "out"), str(tmp_path / "again.jsonl")) == 1
     assert rows_of(tmp_path / "again.jsonl")["gone"]["mask"] is None
-    lines = {row["sides"][0].get("error_code"): row["line"] for row in details(folder / "out")}
+    lines = {row["results"][0].get("error_code"): row["line"] for row in details(folder / "out")}
     assert json.loads(lines["image.not_found"])["mask"] is None
 
 
@@ -98,7 +98,7 @@ def test_the_check_takes_the_stored_mask_unless_somebody_edited_it(folder: Path)
         edited_mask.paste(1, (0, 0, 50, 50))
         edited_mask.save(mask)
         (edited,) = [each for each in verify(str(folder / "out")) if each.id == "shown"]
-        assert edited.unchecked == "the detected mask has changed since"
+        assert edited.unchecked_reason == "the detected mask has changed since"
     finally:
         mask.write_bytes(stored)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.pools import Pools
+from cluster.pools import PoolsOptions
 from jobs import doctor
 from jobs.doctor import Finding, examine
 from stages import optional_imports
@@ -15,7 +15,7 @@ from stages.recipe import Recipe
 
 def of_recipe(recipe: Recipe) -> Finding:
     """The finding on the recipe, which comes before Ray starts."""
-    return next(found for found in examine(recipe, Pools()) if found.subject == "Recipe")
+    return next(found for found in examine(recipe, PoolsOptions()) if found.subject == "Recipe")
 
 
 def test_a_recipe_whose_libraries_or_weights_are_missing_is_no_success(
@@ -39,7 +39,7 @@ def test_a_recipe_whose_libraries_or_weights_are_missing_is_no_success(
 def test_each_option_has_an_effect_with_an_address_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_s3_access", lambda uri: f"{uri} was used")
     monkeypatch.setattr(optional_imports, "find_spec", lambda _: False)
-    found = [*examine(Recipe.load("lama"), Pools(), "127.0.0.1:9", "s3://shop")]
+    found = [*examine(Recipe.load("lama"), PoolsOptions(), "127.0.0.1:9", "s3://shop")]
     assert [(each.subject, each.state) for each in found] == [
         ("Recipe", "ok"),  # the cluster's nodes have the libraries
         ("s3://shop", "ok"),

@@ -13,7 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 import typer
 
-from cluster.pools import CpuPool, LargeGpuPool, NodeType, Pools, SmallGpuPool
+from cluster.pools import (
+    CpuPoolOptions,
+    LargeGpuPoolOptions,
+    NodeType,
+    PoolsOptions,
+    SmallGpuPoolOptions,
+)
 from jobs.cli.estimate import duration
 from jobs.estimate import Estimate, estimate
 from jobs.estimate.fleet import Workload
@@ -27,12 +33,12 @@ from tests.support import DEMO, write
 from tests.support.output_folders import clean_here
 
 
-def of(name: str, rows: int, pools: Pools | None = None, **options: float) -> Estimate:
+def of(name: str, rows: int, pools: PoolsOptions | None = None, **options: float) -> Estimate:
     recipe = Recipe.load(name)
-    return estimate(recipe, Basis(recipe, 12.0), rows, pools or Pools(), **options)  # type: ignore[arg-type] # numbers
+    return estimate(recipe, Basis(recipe, 12.0), rows, pools or PoolsOptions(), **options)  # type: ignore[arg-type] # numbers
 
 
-def job(name: str, rows: int, pools: Pools) -> Workload:
+def job(name: str, rows: int, pools: PoolsOptions) -> Workload:
     recipe = Recipe.load(name)
     steps = steps_of(recipe, "output")
     return Workload.of(recipe, steps=steps, basis=Basis(recipe, 12.0), rows=rows, pools=pools)
@@ -109,7 +115,7 @@ START_S = default("run", "driver_start_s") + NODE_S
 def two_seconds_each(*, actors: int, min_actors: int = 1, losses: float = 0.0) -> Workload:
     """10,000 photos of 2 s, on nodes of two CPUs at $3.6 an hour."""
     nodes = {"cpu": NodeType(cpus=2, max_nodes=(actors + 1) // 2)}
-    pools = Pools(cpu=CpuPool(min_actors=min_actors, max_actors=actors), nodes=nodes)
+    pools = PoolsOptions(cpu=CpuPoolOptions(min_actors=min_actors, max_actors=actors), nodes=nodes)
     parts = [Part("cpu", {"decode": 2.0}, [], 2.0, "decode")]
     here = replace(job("telea", 10_000_000, pools), rows=10_000, parts=parts)
     return replace(here, prices={"cpu": 3.6}, spot_loss_rate=losses)
@@ -154,10 +160,10 @@ def test_waiting_for_storage_counts_where_it_takes_longer_than_computing() -> No
 
 def test_a_fleet_for_a_deadline_is_the_smallest_one_that_meets_it() -> None:
     here = two_seconds_each(actors=1000, min_actors=20)
-    fleet = here.in_time(START_S + 1001.0)
+    fleet = here.smallest_for(START_S + 1001.0)
     assert fleet
     assert fleet.actors == [20], "1001 s are left for 20,000 s of work"
-    assert here.in_time(START_S - 5.0) is None, "no node is up so soon"
+    assert here.smallest_for(START_S - 5.0) is None, "no node is up so soon"
     for hours in (30, 60):
         found = of("clean", 100_000, deadline_s=3600 * hours)
         assert found.fleet.seconds <= 3600 * hours
@@ -176,7 +182,7 @@ def test_a_deadline_that_cannot_be_met_is_answered_by_what_comes_closest() -> No
 
 
 def test_nodes_come_four_times_as_many_at_a_time_and_no_more_than_256_gpus() -> None:
-    here = job("clean", 1_000_000, Pools(large_gpu=LargeGpuPool(max_actors=900)))
+    here = job("clean", 1_000_000, PoolsOptions(large_gpu=LargeGpuPoolOptions(max_actors=900)))
     parts = [Part("large_gpu", {"refine": 10.0}, [], 10.0, "refine")]
     fleet = replace(here, parts=parts).fastest()
     assert fleet.actors == [900]
@@ -191,15 +197,15 @@ def test_cpus_that_gpu_nodes_have_left_are_used_before_nodes_are_added() -> None
 
 def test_a_search_on_gpus_needs_no_cpu_nodes() -> None:
     recipe = Recipe.load("declutter", ["detect.method=text", "detect.device=gpu"]).detecting()
-    found = estimate(recipe, Basis(recipe, 12.0), 100_000, Pools())
+    found = estimate(recipe, Basis(recipe, 12.0), 100_000, PoolsOptions())
     assert set(found.fleet.nodes) == {"small-gpu"}
 
 
 def test_pools_that_share_a_node_are_paid_for_it_once() -> None:
     gpus = {"gpus": 0.5, "label_selector": {}, "memory_gib": 0.0, "cpus": 1.0}
-    pools = Pools(
-        small_gpu=SmallGpuPool.model_validate(gpus | {"max_actors": 1}),
-        large_gpu=LargeGpuPool.model_validate(gpus | {"max_actors": 1}),
+    pools = PoolsOptions(
+        small_gpu=SmallGpuPoolOptions.model_validate(gpus | {"max_actors": 1}),
+        large_gpu=LargeGpuPoolOptions.model_validate(gpus | {"max_actors": 1}),
         nodes={"box": NodeType(cpus=8, gpus=1, max_nodes=1)},
     )
     assert of("clean", 1000, pools).fleet.nodes == {"box": 1}
@@ -211,7 +217,7 @@ def test_each_change_is_one_of_the_recipe_and_saves_what_it_says() -> None:
         for change in of(name, 10_000).changes:
             changed = recipe.with_options(change.set)
             assert changed.hash != recipe.hash
-            there = estimate(changed, Basis(changed, 12.0), 10_000, Pools()).fleet
+            there = estimate(changed, Basis(changed, 12.0), 10_000, PoolsOptions()).fleet
             assert change.saved == pytest.approx(
                 1 - there.cost_usd / of(name, 10_000).fleet.cost_usd
             )
@@ -235,7 +241,7 @@ def test_what_is_assumed_is_named() -> None:
     assert {figure.kind for figure in figures} == {"assumed"}, "as every estimate says"
     recipe = Recipe.load("telea")
     measured = Basis(recipe, 12.0, 500, {"publish": 0.5})
-    found = estimate(recipe, measured, 1000, Pools(), prices={"cpu": 1.0})
+    found = estimate(recipe, measured, 1000, PoolsOptions(), prices={"cpu": 1.0})
     assert found.assumed == ["fetch", "start of nodes and actors", "spot losses"]
     assert of("telea", 1000).assumed == [
         "fetch",
@@ -253,7 +259,7 @@ def test_a_step_without_a_figure_and_nodes_without_a_price_are_refused() -> None
         parts_of(steps_of(recipe, "output"), recipe, basis, has_gpus=False)
     assert error.value.code == "cluster.no_figure"
     with pytest.raises(ClusterError, match="small-gpu have no price") as error:
-        estimate(recipe, basis, 100, Pools(), prices={"cpu": 1.0})
+        estimate(recipe, basis, 100, PoolsOptions(), prices={"cpu": 1.0})
     assert error.value.code == "cluster.bad_prices"
 
 
@@ -368,10 +374,12 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 
 def test_cpu_pools_do_not_grow_for_nothing() -> None:
     """Four GPUs that remove are fed by a few CPUs, however many the autoscaler may add."""
-    sizes = job("lama", 100_000, Pools()).sizes
+    sizes = job("lama", 100_000, PoolsOptions()).sizes
     assert (sizes["small_gpu"].max_actors, sizes["cpu"].max_actors) == (4, 16)
 
 
 def test_pools_that_are_given_are_estimated_as_given() -> None:
-    pools = Pools(small_gpu=SmallGpuPool(max_actors=2), large_gpu=LargeGpuPool(max_actors=3))
+    pools = PoolsOptions(
+        small_gpu=SmallGpuPoolOptions(max_actors=2), large_gpu=LargeGpuPoolOptions(max_actors=3)
+    )
     assert of("clean", 100_000, pools).fleet.nodes["large-gpu"] == 3

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from jobs.evaluation.evaluate import (
-    SAME_DB,
-    evaluate_row,
-    mean_figures,
+    IDENTICAL_PSNR_DB,
+    evaluate_case,
+    mean_scores,
     measure,
-    read_rows,
+    read_cases,
 )
 from jobs.evaluation.synthetic import make_benchmark
 from manifests.errors import RowError
@@ -57,34 +57,39 @@ def test_the_same_photos_make_the_same_benchmark(benchmark: Path, tmp_path: Path
 
 
 def test_figures_of_a_row_and_their_mean(benchmark: Path) -> None:
-    rows = read_rows(str(benchmark))
+    rows = read_cases(str(benchmark))
     recipe = Recipe.load("telea")
-    found = [evaluate_row(row, recipe, views=True) for row in rows]
+    found = [evaluate_case(row, recipe, views=True) for row in rows]
     assert [each.error for each in found] == [""] * 6
     for each in found:
-        assert each.figures is not None
-        assert 10 < each.figures.psnr < 60
-        assert 0 < each.figures.ssim < 1
-        assert each.figures.ring_psnr > each.figures.psnr
-        assert each.figures.outside_levels == 0
+        assert each.scores is not None
+        assert 10 < each.scores.psnr < 60
+        assert 0 < each.scores.ssim < 1
+        assert each.scores.ring_psnr > each.scores.psnr
+        assert each.scores.outside_levels == 0
         assert [view[:4] for view in each.views] == [b"RIFF"] * 3
-    mean = mean_figures(found)
+    mean = mean_scores(found)
     assert mean is not None
-    assert mean.psnr == pytest.approx(np.mean([e.figures.psnr for e in found if e.figures]))
+    assert mean.psnr == pytest.approx(np.mean([e.scores.psnr for e in found if e.scores]))
 
 
 def test_nothing_differs_from_itself_and_a_seam_is_an_edge(coffee: UInt8Array) -> None:
     hole = np.zeros(coffee.shape[:2], np.bool_)
     hole[300:340, 40:90] = True
     same = measure(coffee, coffee, coffee, hole)
-    assert (same.psnr, same.ring_psnr, same.outside_levels, same.seam) == (SAME_DB, SAME_DB, 0, 0)
+    assert (same.psnr, same.ring_psnr, same.outside_levels, same.seam) == (
+        IDENTICAL_PSNR_DB,
+        IDENTICAL_PSNR_DB,
+        0,
+        0,
+    )
     assert same.ssim == pytest.approx(1)
 
     lighter = np.where(hole[..., None], np.minimum(coffee, 205) + np.uint8(50), coffee)
     found = measure(coffee, coffee, lighter.astype(np.uint8), hole)
     assert found.psnr < 15
     assert found.seam > 5
-    assert found.ring_psnr == SAME_DB
+    assert found.ring_psnr == IDENTICAL_PSNR_DB
 
     elsewhere = coffee.copy()
     elsewhere[0, 0, 0] += 9
@@ -103,21 +108,21 @@ def test_a_row_that_cannot_be_done_is_told_and_costs_no_other(
     with manifest.open("w", newline="") as out:
         csv.writer(out).writerows([rows[0][:4], *whole])
     first, second, third = (
-        evaluate_row(row, Recipe.load("telea")) for row in read_rows(str(manifest))
+        evaluate_case(row, Recipe.load("telea")) for row in read_cases(str(manifest))
     )
     assert "another size" in first.error
     assert "absent.png" in second.error
-    assert third.figures is not None
+    assert third.scores is not None
 
 
 def test_a_manifest_without_references_is_refused(tmp_path: Path) -> None:
     text = "id,image,mask\n1,a.png,b.png\n"
     with pytest.raises(RowError) as caught:
-        read_rows(write(tmp_path / "m.csv", text))
+        read_cases(write(tmp_path / "m.csv", text))
     assert caught.value.code == "evaluate.no_reference"
     text = "id,image,mask,reference\n1,a.png,b.png,\n"
     with pytest.raises(RowError, match="Row 1"):
-        read_rows(write(tmp_path / "n.csv", text))
+        read_cases(write(tmp_path / "n.csv", text))
 
 
 def test_the_command_makes_the_same_benchmark(
@@ -133,10 +138,10 @@ def test_the_command_makes_the_same_benchmark(
 
 
 def test_a_row_that_marks_nothing_has_no_figures(benchmark: Path, tmp_path: Path) -> None:
-    row, *_ = read_rows(str(benchmark))
+    row, *_ = read_cases(str(benchmark))
     black = write(tmp_path / "black.png", encoded(np.zeros_like(upright_rgb(Path(row.mask_uri)))))
-    found = evaluate_row(replace(row, mask_uri=black), Recipe.load("telea"))
-    assert (found.figures, found.error) == (None, "Nothing is marked.")
+    found = evaluate_case(replace(row, mask_uri=black), Recipe.load("telea"))
+    assert (found.scores, found.error) == (None, "Nothing is marked.")
 
 
 def test_the_command_prints_a_table_and_writes_a_page_that_loads_nothing(

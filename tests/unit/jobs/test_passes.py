@@ -14,8 +14,8 @@ from rich.console import Console
 from jobs.driver import passes
 from jobs.driver.heartbeat import Heartbeat
 from jobs.driver.passes import Merger, execute
-from jobs.pipeline.monitor import MonitorClient
 from jobs.pipeline.spec import RunSpec
+from jobs.pipeline.supervisor import SupervisorClient
 from manifests.ledger import RetryPolicy, reconcile
 from manifests.planning.plan import make_plan
 from manifests.runs import RunRecord
@@ -56,7 +56,7 @@ def test_an_error_is_not_held_up_by_merges() -> None:
 
 @pytest.mark.parametrize(
     ("photos", "modes"),
-    [(5, "together, own, own"), (40, "together, alone, own, own")],
+    [(5, "together, own, own"), (40, "together, one, own, own")],
 )
 def test_rows_are_given_up_after_two_isolated_passes_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: int, modes: str
@@ -67,18 +67,18 @@ def test_rows_are_given_up_after_two_isolated_passes_only(
     ray_errors, ran = list[str](), list[str]()
 
     def lost(spec: RunSpec, *_: object, **__: object) -> None:
-        ran.append("own" if spec.isolated else "alone" if spec.one_by_one else "together")
+        ran.append("own" if spec.isolated else "one" if spec.one_by_one else "together")
         ray_errors.append("ActorDiedError: its node died.")
 
     monkeypatch.setattr(passes, "_run_pass", lost)
-    monkeypatch.setattr(MonitorClient, "start", MonitorClient)
+    monkeypatch.setattr(SupervisorClient, "start", SupervisorClient)
     tally = execute(
         spec,
         [0],
-        reconcile(plan, spec.ledger, spec.policy, [0]),
+        reconcile(plan, spec.ledger, spec.retry_policy, [0]),
         size_pools=lambda *_: {},
         ray_errors=ray_errors,
-        heartbeat=Heartbeat(RunRecord(plan.output, spec.policy.run_id)),
+        heartbeat=Heartbeat(RunRecord(plan.output, spec.retry_policy.run_id)),
         console=Console(file=io.StringIO()),
     )
     assert ", ".join(ran) == modes

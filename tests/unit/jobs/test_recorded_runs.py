@@ -13,7 +13,7 @@ import tomli_w
 
 from jobs.cli.results import EXIT_ALL_MATCH, EXIT_UNCHECKED
 from jobs.estimate.seconds import Basis
-from jobs.results.recipe_runs import recipe_runs
+from jobs.results.recipe_results import results_by_recipe
 from jobs.results.status import recipe_statuses
 from jobs.results.verify import verify
 from manifests.errors import RecipeError
@@ -42,9 +42,9 @@ def output(tmp_path: Path) -> Path:
 def change_record(output: Path, section: str, **options: object) -> None:
     """Change a section of the recorded recipe, as another version would have written it."""
     (path,) = (output / "runs").glob("*/run.json")
-    facts = json.loads(path.read_text())
-    facts["recipe"].setdefault(section, {}).update(options)
-    path.write_text(json.dumps(facts))
+    content = json.loads(path.read_text())
+    content["recipe"].setdefault(section, {}).update(options)
+    path.write_text(json.dumps(content))
 
 
 def test_a_recorded_recipe_is_read_without_the_options_that_no_longer_exist(
@@ -53,10 +53,10 @@ def test_a_recorded_recipe_is_read_without_the_options_that_no_longer_exist(
     change_record(output, "mask", smooth_px=2)
     change_record(output, "remove", passes=3)
     change_record(output, "watermark", text="shop")
-    (run,) = recipe_runs(str(output))
-    assert run.recipe == TELEA
+    (results,) = results_by_recipe(str(output))
+    assert results.recipe == TELEA
     (message,) = caplog.messages
-    assert message.startswith(f"note: Recipe run {run.record.run_id} of another version, read")
+    assert message.startswith(f"note: Recipe run {results.record.run_id} of another version, read")
     for option in ("mask.smooth_px", "remove.passes", "watermark"):
         assert f"{option} is not an option" in message
     assert Basis.read(str(output), 12.0).recipe == TELEA
@@ -190,10 +190,10 @@ def test_status_adds_up_the_runs_at_work_and_what_they_redo(tmp_path: Path) -> N
     plan = recorded(tmp_path, failed="7")
     (before,) = recipe_statuses(plan.output)
     assert (before.total.pending_count, before.is_running, before.seconds_left) == (0, False, None)
-    facts = {"recipe": TELEA.model_dump(mode="json"), "recipe_hash": TELEA.hash}
-    here = claim(plan.output, facts | {"only_shards": [0], "retry": ["failed"]})
-    other = claim(plan.output, facts | {"only_shards": [1, 2], "retry": ["ok"]})
-    ended = claim(plan.output, facts | {"only_shards": [3], "retry": ["ok"]})
+    content = {"recipe": TELEA.model_dump(mode="json"), "recipe_hash": TELEA.hash}
+    here = claim(plan.output, content | {"only_shards": [0], "retry": ["failed"]})
+    other = claim(plan.output, content | {"only_shards": [1, 2], "retry": ["ok"]})
+    ended = claim(plan.output, content | {"only_shards": [3], "retry": ["ok"]})
     try:
         for run, rate in ((here, 1.0), (other, 2.5), (ended, 100.0)):
             run.beat(rows_per_s=rate)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from jobs.report.data import choose, list_rows, select_runs
+from jobs.report.listing import list_rows, sample_rows, select_recipes
 from jobs.report.pictures import outline
 from jobs.report.write import DETAILS_PER_FILE
 from jobs.results.verify import verify
@@ -79,16 +79,16 @@ def test_it_tells_of_each_row_and_draws_it(tmp_path: Path, photo: Image.Image, m
         "note": "a's note",
     }
     assert json.loads(second["line"])["id"] == "b"
-    side = first["sides"][0]
-    assert side["output_uri"] == str(tmp_path / "out" / "images" / TELEA.label / "a.jpg")
-    pictures = side["pictures"]
+    result = first["results"][0]
+    assert result["output_uri"] == str(tmp_path / "out" / "images" / TELEA.label / "a.jpg")
+    pictures = result["pictures"]
     assert (pictures["shown"], pictures["problem"]) == (["before", "after"], "")
     assert (pictures["width"], pictures["height"]) == (300, 200)
     assert pictures["outline"].count("M") == 2, "two parts are marked"
     folder = page.parent / "pictures" / pictures["folder"]
     with Image.open(folder / "before.webp") as before, Image.open(folder / "after.webp") as after:
         lost, cleaned = (np.asarray(each, np.int16) for each in (before, after))
-        stored = np.asarray(Image.open(side["output_uri"]), np.int16)
+        stored = np.asarray(Image.open(result["output_uri"]), np.int16)
     assert np.abs(cleaned - stored).mean() < 3, "it is the result"
     assert np.abs(lost - np.asarray(photo, np.int16)).mean() < 5, "it is the photo"
     for index, patch in enumerate(pictures["patches"]):
@@ -98,7 +98,7 @@ def test_it_tells_of_each_row_and_draws_it(tmp_path: Path, photo: Image.Image, m
             assert crop.size == (width, height), "a pixel of the photo is one of the picture"
             there = stored[y : y + height, x : x + width]
             assert np.abs(np.asarray(crop, np.int16) - there).mean() < 3
-    summary = told(page, "page")["sides"][0]["summary"]
+    summary = told(page, "page")["recipes"][0]["summary"]
     assert summary["statuses"] == {"ok": 2}
     assert summary["fidelity"] == ["kept outside the masks: all JPEG coefficients 2"]
     assert summary["rowsPerSecond"] == pytest.approx(2 / 2.5)
@@ -117,10 +117,10 @@ def test_what_cannot_be_drawn_says_why_and_costs_no_other(
     (tmp_path / "out" / "images" / TELEA.label / "lost.jpg").unlink()
     crash(job.ledger, "crashed")
     page = write_page(tmp_path / "out")
-    found = {json.loads(row["line"])["id"]: row["sides"][0] for row in told(page, "details-0000")}
+    found = {json.loads(row["line"])["id"]: row["results"][0] for row in told(page, "details-0000")}
     assert list(found) == names
-    drawn = {name: side["pictures"] for name, side in found.items()}
-    assert {name: pictures["shown"] for name, pictures in drawn.items()} == {
+    rendered = {name: result["pictures"] for name, result in found.items()}
+    assert {name: pictures["shown"] for name, pictures in rendered.items()} == {
         "changed": ["before", "after"],
         "crashed": [],
         "fine": ["before", "after"],
@@ -128,7 +128,7 @@ def test_what_cannot_be_drawn_says_why_and_costs_no_other(
         "lost": ["before"],
         "no-mask": ["before"],
     }
-    problems = {name: pictures["problem"] for name, pictures in drawn.items()}
+    problems = {name: pictures["problem"] for name, pictures in rendered.items()}
     assert "has changed since" in problems["changed"]
     assert problems["fine"] == ""
     assert str(tmp_path / "gone.jpg") in problems["gone"]
@@ -150,11 +150,11 @@ def crash(ledger: Ledger, name: str) -> None:
 
 def test_flagged_and_failed_photos_are_drawn_first(tmp_path: Path) -> None:
     record(ids(200, tmp_path), tmp_path / "out", TELEA, some_flagged)
-    rows = list_rows(select_runs(str(tmp_path / "out")), ()).rows
+    rows = list_rows(select_recipes(str(tmp_path / "out")), ()).rows
     names = rows["id"].to_pylist()
 
     def kinds(sample: int) -> list[int]:
-        chosen = choose(rows, sample)
+        chosen = sample_rows(rows, sample)
         assert chosen == sorted(set(chosen))
         ends = [int(names[row][1:]) % 10 for row in chosen]
         return [ends.count(7), ends.count(3) + ends.count(4), len(ends)]
@@ -163,13 +163,13 @@ def test_flagged_and_failed_photos_are_drawn_first(tmp_path: Path) -> None:
     assert kinds(60) == [20, 30, 60], "failed ones take half at most"
     assert kinds(195) == [20, 40, 195]
     assert kinds(0) == kinds(500) == [20, 40, 200]
-    assert choose(rows, 60) == choose(rows, 60)
+    assert sample_rows(rows, 60) == sample_rows(rows, 60)
 
 
 def test_of_too_many_rows_an_even_draw_is_listed(tmp_path: Path) -> None:
     record(ids(2000, tmp_path), tmp_path / "out", TELEA, some_flagged)
-    sides = select_runs(str(tmp_path / "out"))
-    listing = list_rows(sides, (), max_rows=500)
+    recipes = select_recipes(str(tmp_path / "out"))
+    listing = list_rows(recipes, (), max_rows=500)
     numbers = [int(name[1:]) for name in listing.rows["id"].to_pylist()]
     good = [n for n in numbers if n % 10 not in (3, 4, 7)]
     assert (len(numbers), sum(n % 10 == 7 for n in numbers), len(good)) == (500, 200, 50)
@@ -177,9 +177,9 @@ def test_of_too_many_rows_an_even_draw_is_listed(tmp_path: Path) -> None:
     assert sorted(numbers) == numbers
     assert listing.summaries[0].rows == 2000, "all are counted"
     assert listing.summaries[0].counts["flag"] == {"came_back": 200}
-    only = list_rows(sides, {"flagged"}).rows["id"].to_pylist()
+    only = list_rows(recipes, {"flagged"}).rows["id"].to_pylist()
     assert [int(name[1:]) % 10 for name in only] == [7] * 200
-    assert list_rows(sides, {"flagged", "failed"}).rows.num_rows == 600
+    assert list_rows(recipes, {"flagged", "failed"}).rows.num_rows == 600
 
 
 def test_a_manifests_column_may_be_called_like_ours(tmp_path: Path) -> None:
@@ -217,21 +217,27 @@ def test_recipes_stand_beneath_each_other_or_side_by_side(
     out = tmp_path / "out"
     both = write_page(out, sample=1)
     assert told(both, "rows-0000")["id"] == ["a", "a", "b", "b"]
-    assert [side["name"] for side in told(both, "page")["sides"]] == ["telea", "navier-stokes"]
+    assert [recipe["name"] for recipe in told(both, "page")["recipes"]] == [
+        "telea",
+        "navier-stokes",
+    ]
     one = write_page(out, recipe=TELEA.hash[:6])
     assert told(one, "rows-0000")["id"] == ["a", "b"]
     pair = write_page(out, compare="telea")
-    assert [side["name"] for side in told(pair, "page")["sides"]] == ["navier-stokes", "telea"]
+    assert [recipe["name"] for recipe in told(pair, "page")["recipes"]] == [
+        "navier-stokes",
+        "telea",
+    ]
     assert told(pair, "rows-0000")["status2"] == ["ok", "ok"]
     for row in told(pair, "details-0000"):
-        first, second = (side["pictures"]["folder"] for side in row["sides"])
+        first, second = (result["pictures"]["folder"] for result in row["results"])
         assert first != second
         for folder in (first, second):
             assert (pair.parent / "pictures" / folder / "0-after.webp").exists()
     other = write_page(out, recipe="telea", compare=str(tmp_path / "other"))
-    assert [len(row["sides"]) for row in told(other, "details-0000")] == [1, 2]
+    assert [len(row["results"]) for row in told(other, "details-0000")] == [1, 2]
     assert told(other, "rows-0000")["status2"] == ["", "ok"]
-    assert told(other, "page")["sides"][1]["output"] == str(tmp_path / "other")
+    assert told(other, "page")["recipes"][1]["output"] == str(tmp_path / "other")
 
 
 @pytest.mark.parametrize(
@@ -260,11 +266,11 @@ def test_results_are_found_by_the_hash_that_their_run_recorded(
     clean_here(catalog(tmp_path, ["a"], photo, mask), out, TELEA)
     monkeypatch.setattr("stages.recipe.SCHEMA", 99)
     assert Recipe.load("telea").hash != TELEA_HASH
-    (side,) = select_runs(out, TELEA_HASH)
-    assert side.label == f"telea-{TELEA_HASH[:8]}"
-    listing = list_rows([side], ())
+    (results,) = select_recipes(out, TELEA_HASH)
+    assert results.label == f"telea-{TELEA_HASH[:8]}"
+    listing = list_rows([results], ())
     assert listing.rows["id"].to_pylist() == ["a"]
-    assert listing.summaries[0].as_values([side.record])["seconds"] == 2.5
+    assert listing.summaries[0].as_values([results.record])["seconds"] == 2.5
     assert [verdict.id for verdict in verify(out)] == ["a"]
 
 
@@ -286,7 +292,7 @@ def test_kept_steps_are_shown(
     manifest = catalog(tmp_path, ["a"], photo, mask)
     clean_here(manifest, tmp_path / "out", recipe)
     page = write_page(tmp_path / "out")
-    pictures = told(page, "details-0000")[0]["sides"][0]["pictures"]
+    pictures = told(page, "details-0000")[0]["results"][0]["pictures"]
     assert [patch["steps"] for patch in pictures["patches"]] == [["removal", "refined"]]
     folder = page.parent / "pictures" / pictures["folder"]
     shown = {}
@@ -304,7 +310,7 @@ def test_kept_steps_are_shown(
     assert apart("refined", "removal", hole) > 8, "a random network paints something else"
     assert apart("after", "refined", hole) < 4, "what is pasted is the refiner's"
     shutil.rmtree(tmp_path / "out" / "steps")
-    again = told(write_page(tmp_path / "out"), "details-0000")[0]["sides"][0]["pictures"]
+    again = told(write_page(tmp_path / "out"), "details-0000")[0]["results"][0]["pictures"]
     assert [patch["steps"] for patch in again["patches"]] == [[]]
 
 

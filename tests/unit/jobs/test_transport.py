@@ -27,7 +27,7 @@ from stages.recipe import Recipe
 from stages.steps.base import PhotoFunction, Step
 from tests.support import boxed_catalog
 
-PROBLEM = WeightsError("weights.missing", "There are no weights at /nowhere.")
+RUN_ERROR = WeightsError("weights.missing", "There are no weights at /nowhere.")
 
 TELEA = Recipe.load("telea")
 
@@ -51,48 +51,51 @@ def three_pools(_: Recipe, __: str) -> Sequence[Step]:
 def job(tmp_path: Path) -> Iterator[RunSpec]:
     output = str(tmp_path / "out")
     plan = make_plan(boxed_catalog(tmp_path, 3), output, rows_per_shard=3)
-    facts = {"recipe": TELEA.model_dump(mode="json"), "recipe_hash": TELEA.hash}
-    run = runs.claim(output, facts)
+    content = {"recipe": TELEA.model_dump(mode="json"), "recipe_hash": TELEA.hash}
+    run = runs.claim(output, content)
     extra = extra_schema(plan.shard_file(0).read_table().schema)
     yield RunSpec(plan, extra, TELEA, RetryPolicy(run.run_id), three_pools, has_gpus=True)
     runs.release(run)
 
 
-def block_with_a_problem(job: RunSpec) -> pa.Table:
-    """Two photos, the problem of another actor, and a photo behind it."""
+def block_with_a_run_error(job: RunSpec) -> pa.Table:
+    """Two photos, the error of another actor, and a photo behind it."""
     planned = job.plan.read_shard(0).to_pylist()
     photos = []
     for name, row in zip("abc", planned, strict=True):
         digest = hashlib.sha256(Path(row["image_uri"]).read_bytes()).hexdigest()
         record = LineageRow(id=name, image_uri=row["image_uri"], image_sha256=digest)
         photos.append(Photo(record))
-    return to_table([*photos[:2], PROBLEM, photos[2]], SharedPrompts(job.plan.output))
+    return to_table([*photos[:2], RUN_ERROR, photos[2]], SharedPrompts(job.plan.output))
 
 
 def test_a_problem_arrives_as_it_left_and_between_photos(job: RunSpec) -> None:
-    first, second, problem, third = from_table(
-        block_with_a_problem(job), SharedPrompts(job.plan.output)
+    first, second, error, third = from_table(
+        block_with_a_run_error(job), SharedPrompts(job.plan.output)
     )
-    assert repr(problem) == repr(PROBLEM)
+    assert repr(error) == repr(RUN_ERROR)
     names = [each.lineage.id for each in (first, second, third) if isinstance(each, Photo)]
     assert names == ["a", "b", "c"]
 
 
 def test_an_actor_finishes_the_photos_before_a_problem_and_passes_it_on(job: RunSpec) -> None:
-    tables = list(StageActor(job, 1)(block_with_a_problem(job)))
-    *photos, problem = [
+    tables = list(StageActor(job, 1)(block_with_a_run_error(job)))
+    *photos, error = [
         each for table in tables for each in from_table(table, SharedPrompts(job.plan.output))
     ]
-    assert repr(problem) == repr(PROBLEM)
+    assert repr(error) == repr(RUN_ERROR)
     notes = [each.lineage.fidelity_note for each in photos if isinstance(each, Photo)]
     assert notes == ["middle", "middle"]
 
 
 def test_the_last_actor_records_the_photos_before_a_problem_and_reports_it(job: RunSpec) -> None:
-    tables = list(StageActor(job, 2)(block_with_a_problem(job)))
+    tables = list(StageActor(job, 2)(block_with_a_run_error(job)))
     told = pa.concat_tables(tables).to_pylist()
     assert sum(row["ok"] or 0 for row in told) == 2
-    assert (told[-1]["problem_code"], told[-1]["problem"]) == (PROBLEM.code, PROBLEM.message)
+    assert (told[-1]["run_error_code"], told[-1]["run_error"]) == (
+        RUN_ERROR.code,
+        RUN_ERROR.message,
+    )
     recorded = Ledger(job.plan.output, TELEA.hash).latest(0, ["id", "fidelity_note"]).to_pylist()
     assert sorted((row["id"], row["fidelity_note"]) for row in recorded) == [
         ("a", "last"),
@@ -102,7 +105,7 @@ def test_the_last_actor_records_the_photos_before_a_problem_and_reports_it(job: 
 
 def test_a_photo_that_was_replaced_meanwhile_fails(job: RunSpec) -> None:
     """The patches were made from the earlier file."""
-    block = block_with_a_problem(job)
+    block = block_with_a_run_error(job)
     first, second, _ = (Path(row["image_uri"]) for row in job.plan.read_shard(0).to_pylist())
     first.write_bytes(second.read_bytes() + b"\n")
     progress = pa.concat_tables(StageActor(job, 2)(block)).to_pylist()

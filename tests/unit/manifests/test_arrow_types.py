@@ -251,7 +251,7 @@ def test_what_no_plain_type_holds_is_refused(cells: pa.Array, message: str) -> N
 
 
 def test_columns_called_like_those_of_the_way_arrive_as_they_left() -> None:
-    names = ["_shard", "_original", "_patches", "_problem", "manifest: x"]
+    names = ["_shard", "_original", "_patches", "_run_error", "manifest: x"]
     photo = Photo(LineageRow(id="1"), shard=7, extra={name: f"their {name}" for name in names})
     arrived = as_sent(photo)
     assert (arrived.extra, arrived.shard, arrived.original) == (photo.extra, 7, b"")

@@ -106,9 +106,9 @@ def test_a_row_that_calls_for_work_gives_way_to_its_result(plan: Plan, ledger: L
     add(ledger, 0, rows(plan, [0], SECOND, "ok"))
     tally = reconcile(plan, ledger, RetryPolicy(SECOND), [0])
     assert (0, "0") not in tally.pending
-    assert tally.superseded == {0: 2}
+    assert tally.superseded_by_shard == {0: 2}
     ledger.compact(0)
-    assert reconcile(plan, ledger, RetryPolicy(SECOND), [0]).superseded == {}
+    assert reconcile(plan, ledger, RetryPolicy(SECOND), [0]).superseded_by_shard == {}
 
 
 @pytest.mark.parametrize("as_text", [False, True])

@@ -130,7 +130,7 @@ def test_a_run_in_a_container_with_the_hosts_name_is_judged_by_its_heartbeat(
 
 def test_a_run_of_another_container_or_boot_is_not_looked_up_by_its_process(tmp_path: Path) -> None:
     ours = claim(str(tmp_path), FACTS)
-    boot, _, space = ours.facts["machine"].partition("/")
+    boot, _, space = ours.content["machine"].partition("/")
     for machine in (f"{boot}/pid:[1]", f"elsewhere/{space}", None):
         assert runs.seems_alive(ours.write(machine=machine, process=2**30))
     assert not runs.seems_alive(ours.write(process=2**30))

@@ -18,7 +18,7 @@ import pytest
 from manifests.errors import CatalogCleanupError, OutputError, RowError, StorageError
 from manifests.storage.row_files import fetch, is_same, write
 from manifests.storage.s3 import retries
-from manifests.storage.s3.objects import S3Place
+from manifests.storage.s3.objects import S3Path
 from tests.support.s3_server import BUCKET
 
 ARCHIVED = "The operation is not valid for the object's storage class"
@@ -163,7 +163,7 @@ def test_an_output_that_kms_does_not_let_us_write_stops_the_run(refusing: Refusi
 def test_a_head_that_says_403_finds_out_why(refusing: Refusing) -> None:
     refusing.set(403, "InvalidObjectState", ARCHIVED)
     with pytest.raises(OSError, match="storage class") as caught:
-        S3Place.of(URI).head()
+        S3Path.of(URI).head()
     assert not isinstance(caught.value, (PermissionError, CatalogCleanupError))
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from jobs.pipeline.spec import grouped
+from jobs.pipeline.spec import group_steps
 from manifests.errors import RecipeError, RowError
 from manifests.schema import DetectionRecord, LineageRow, lineage_dict, lineage_row, lineage_schema
 from stages import clean
@@ -204,11 +204,11 @@ def test_what_shares_decoded_photos_runs_in_the_detectors_pool(folder: Path) -> 
     on_gpu = recipe.detect.model_copy(update={"device": "gpu"}) if recipe.detect else None
     listed = steps(recipe.model_copy(update={"detect": on_gpu}), "out")
     names = [
-        (pool, [step.name for step in group]) for pool, group in grouped(listed, has_gpus=True)
+        (pool, [step.name for step in group]) for pool, group in group_steps(listed, has_gpus=True)
     ]
     first = ["fetch", "decode", "detect", "mask", "keep_mask", "cut"]
     assert names == [("small_gpu", first), ("cpu", ["remove", "stitch", "encode", "publish"])]
-    assert len(grouped(steps(recipe, "out"), has_gpus=True)) == 1
+    assert len(group_steps(steps(recipe, "out"), has_gpus=True)) == 1
 
 
 def test_detections_travel_and_read_back(folder: Path, tmp_path: Path) -> None:

@@ -250,7 +250,7 @@ def in_every_format(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_results_are_exact_outside_recorded_effects_in_every_format(in_every_format: Path) -> None:
     def problems() -> dict[str, str]:
         verdicts = list(verify(str(in_every_format)))
-        assert [each.unchecked for each in verdicts] == [""] * len(NAMES)
+        assert [each.unchecked_reason for each in verdicts] == [""] * len(NAMES)
         return {each.id: each.problem for each in verdicts}
 
     assert problems() == dict.fromkeys(NAMES, "")
@@ -303,7 +303,9 @@ def test_the_hole_grows_by_a_shadow_in_photos_of_any_kind(tmp_path: Path) -> Non
     manifest = write(tmp_path / "manifest.csv", "\n".join(rows))
     recipe = Recipe.load("telea", ["mask.effects=grow", "output.fidelity=exact"])
     clean_here(manifest, tmp_path / "out", recipe)
-    problems = {each.id: (each.problem, each.unchecked) for each in verify(str(tmp_path / "out"))}
+    problems = {
+        each.id: (each.problem, each.unchecked_reason) for each in verify(str(tmp_path / "out"))
+    }
     assert problems == dict.fromkeys(kinds, ("", ""))
     lineage = pq.read_table(tmp_path / "out" / "lineage").to_pylist()
     edge = recipe.mask.dilate_px + recipe.mask.feather_px + 1

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from jobs.evaluation.synthetic import OBJECTS, Place, paste
+from jobs.evaluation.synthetic import OBJECTS, Placement, paste
 from stages.arrays import UInt8Array
 from stages.judging.detail import lost_detail
 from stages.judging.reappearance import judge
@@ -65,7 +65,7 @@ def test_an_object_is_seen_at_any_working_size_and_sharper_texture_is_fine(
 ) -> None:
     removal, mask = filled
     rng = np.random.default_rng(3)
-    made = paste(Place(removal, (80.0, 60.0), 30.0), OBJECTS[kind], [coffee], rng, within=mask)
+    made = paste(Placement(removal, (80.0, 60.0), 30.0), OBJECTS[kind], [coffee], rng, within=mask)
     assert made is not None
     repaired = repair_texture(removal, mask, rng)
     found = []

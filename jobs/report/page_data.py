@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.pipeline.pending import EXTRA_PREFIX
-from jobs.report.data import Listing
+from jobs.report.listing import Listing
 from jobs.report.pictures import Pictures
 from jobs.results.detected import masks_of
 from jobs.results.examples import filled_shares
 from jobs.results.failures import as_json, manifest_row
-from jobs.results.recipe_runs import RecipeResults
+from jobs.results.recipe_results import RecipeResults
 
 #: Max number of distinct values of a column that is filtered with a menu.
 _MAX_CHOICES = 200
@@ -25,7 +25,7 @@ _MAX_CHOICES = 200
 #: Longer values are shortened in the list, and searched in this part only.
 _MAX_VALUE_LENGTH = 80
 
-#: Column of exported marks. If the manifest already has it, it comes from an earlier review.
+#: Column of exported decisions. If the manifest already has it, it comes from an earlier review.
 REVIEW = "review"
 
 #: Lineage columns in the details of a photo.
@@ -38,17 +38,19 @@ _DETAILS = (
 #: Fields of a patch in the details, if the lineage has them.
 _PATCH_DETAILS = ("refined", "reason", "tries")
 
-#: Row number -> its pictures, for each side that is shown.
-Drawn = Mapping[int, Sequence[Pictures | None]]
+#: Row number -> its pictures, for each compared recipe.
+Rendered = Mapping[int, Sequence[Pictures | None]]
 
 
-def picture_folder(side: RecipeResults, name: str) -> str:
+def picture_folder(results: RecipeResults, name: str) -> str:
     """The folder of a photo's pictures: a hash, since ids are unique only within a recipe."""
-    key = "\0".join((side.plan.output, side.hash, name))
+    key = "\0".join((results.plan.output, results.hash, name))
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
-def list_columns(listing: Listing, drawn: Drawn) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+def list_columns(
+    listing: Listing, rendered: Rendered
+) -> tuple[dict[str, Any], dict[str, list[Any]]]:
     """The columns by which the list is shown, filtered and sorted.
 
     Returns:
@@ -56,9 +58,9 @@ def list_columns(listing: Listing, drawn: Drawn) -> tuple[dict[str, Any], dict[s
         the columns of all rows, in which texts are empty where there are none.
     """
     tables = [listing.rows] if listing.compared is None else [listing.rows, listing.compared]
-    sides = listing.rows["side"].to_pylist()
+    recipes = listing.rows["recipe"].to_pylist()
     names = listing.rows["id"].to_pylist()
-    columns: dict[str, list[Any]] = {"id": names, "side": sides}
+    columns: dict[str, list[Any]] = {"id": names, "recipe": recipes}
     choices: dict[str, Any] = {}
     for name in ("status", "error_code", "flag"):
         known: set[str] = set()
@@ -78,9 +80,9 @@ def list_columns(listing: Listing, drawn: Drawn) -> tuple[dict[str, Any], dict[s
     # None: its size or mask was not read.
     columns["share"] = pc.round(filled_shares(listing.rows), 5).to_pylist()
     columns["picture"] = [
-        picture_folder(listing.sides[side], name) if first and first.shown else ""
-        for row, (side, name) in enumerate(zip(sides, names, strict=True))
-        for first, *_ in [drawn.get(row, [None])]
+        picture_folder(listing.recipes[recipe], name) if first and first.shown else ""
+        for row, (recipe, name) in enumerate(zip(recipes, names, strict=True))
+        for first, *_ in [rendered.get(row, [None])]
     ]
     choices["columns"] = []
     for number, name in enumerate(_extra(listing.rows)):
@@ -101,7 +103,9 @@ def _detected(column: pa.ListArray) -> tuple[list[int | None], list[int | None]]
     return pc.if_else(pc.is_valid(counts), pa.array(removed), None).to_pylist(), counts.to_pylist()
 
 
-def details(listing: Listing, start: int, stop: int, drawn: Drawn) -> Iterator[dict[str, Any]]:
+def details(
+    listing: Listing, start: int, stop: int, rendered: Rendered
+) -> Iterator[dict[str, Any]]:
     """The details of rows ``start`` to ``stop``, see ``site/viewer.js``.
 
     ``line`` is the manifest row as JSON text, so that browsers do not round its numbers. If the
@@ -116,27 +120,27 @@ def details(listing: Listing, start: int, stop: int, drawn: Drawn) -> Iterator[d
     for number, (row, other) in enumerate(zip(rows, others, strict=True), start):
         extra_values = {name.removeprefix(EXTRA_PREFIX): row[name] for name in extra}
         extra_values.pop(REVIEW, None)
-        pictures = drawn.get(number, [None, None])
-        shown = [_side_details(row, listing.sides[row["side"]], row["side"], pictures[0])]
+        pictures = rendered.get(number, [None, None])
+        shown = [_row_details(row, listing.recipes[row["recipe"]], row["recipe"], pictures[0])]
         if other and other["id"] is not None:
-            shown.append(_side_details(other, listing.sides[1], 1, pictures[1]))
+            shown.append(_row_details(other, listing.recipes[1], 1, pictures[1]))
         full = manifest_row(row, []) | extra_values
-        searched = _searched(row, full) if listing.sides[row["side"]].detects else {}
-        yield {"line": as_json(full), "sides": shown} | searched
+        searched = _correction_fields(row, full) if listing.recipes[row["recipe"]].detects else {}
+        yield {"line": as_json(full), "results": shown} | searched
 
 
-def _searched(row: dict[str, Any], full: dict[str, Any]) -> dict[str, Any]:
+def _correction_fields(row: dict[str, Any], full: dict[str, Any]) -> dict[str, Any]:
     """What a corrected manifest's row is made of."""
     rest = {name: value for name, value in full.items() if name not in ("mask", "rle")}
     own = full["mask"] or []
     return {"marked": as_json(rest), "masks": masks_of(row), "own": own, "rle": full.get("rle")}
 
 
-def _side_details(
-    row: Mapping[str, Any], side: RecipeResults, index: int, pictures: Pictures | None
+def _row_details(
+    row: Mapping[str, Any], results: RecipeResults, index: int, pictures: Pictures | None
 ) -> dict[str, Any]:
     values = {name: row[name] for name in _DETAILS if row[name] is not None}
-    values["side"] = index
+    values["recipe"] = index
     values["patches"] = [
         {"region": list(patch["region"].values())}
         | {name: patch[name] for name in _PATCH_DETAILS if patch.get(name) is not None}
@@ -145,7 +149,7 @@ def _side_details(
     if row["detections"] is not None:
         values["detections"] = row["detections"]
     if pictures:
-        values["pictures"] = asdict(pictures) | {"folder": picture_folder(side, row["id"])}
+        values["pictures"] = asdict(pictures) | {"folder": picture_folder(results, row["id"])}
     return values
 
 

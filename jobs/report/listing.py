@@ -13,15 +13,21 @@ import pyarrow.compute as pc
 
 from jobs.pipeline.pending import EXTRA_PREFIX
 from jobs.report.summary import Summary
-from jobs.results.recipe_runs import ID_HASHES, READ_THREADS, RecipeResults, id_hash, recipe_runs
+from jobs.results.recipe_results import (
+    ID_HASHES,
+    READ_THREADS,
+    RecipeResults,
+    id_hash,
+    results_by_recipe,
+)
 from manifests.errors import RecipeError
 from manifests.schema import OK, lineage_schema
 
-#: Max number of rows that a page lists, see :func:`choose`; its summary counts all rows.
+#: Max number of rows that a page lists, see :func:`sample_rows`; its summary counts all rows.
 MAX_ROWS = 100_000
 
 
-def select_runs(output: str, wanted: str | None = None) -> list[RecipeResults]:
+def select_recipes(output: str, wanted: str | None = None) -> list[RecipeResults]:
     """The recipes that were run on an output folder, the most recent one last.
 
     Args:
@@ -32,10 +38,10 @@ def select_runs(output: str, wanted: str | None = None) -> list[RecipeResults]:
         OutputError: ``output.not_found``.
         RecipeError: ``recipe.not_found``: no recipe matches.
     """
-    sides = recipe_runs(output)
-    found = [side for side in sides if wanted is None or side.is_called(wanted)]
+    recipes = results_by_recipe(output)
+    found = [results for results in recipes if wanted is None or results.is_called(wanted)]
     if not found:
-        labels = ", ".join(side.label for side in sides)
+        labels = ", ".join(results.label for results in recipes)
         raise RecipeError(
             "recipe.not_found", f"No run at {output} had a recipe {wanted!r}; there are {labels}."
         )
@@ -47,39 +53,39 @@ class Listing:
     """The rows of a page.
 
     Attributes:
-        sides: the recipes. With ``compared``, the two that are shown side by side.
-        rows: by id, then by side; the lineage's columns, the manifest's with :data:`EXTRA_PREFIX`
-            before their names, and ``side``, an index of ``sides``.
-        compared: the second side's rows of the same ids in the same order, null where there is
+        recipes: the recipes. With ``compared``, the two that are shown side by side.
+        rows: by id, then by recipe; the lineage's columns, the manifest's with :data:`EXTRA_PREFIX`
+            before their names, and ``recipe``, an index of ``recipes``.
+        compared: the second recipe's rows of the same ids in the same order, null where there is
             none; None: no comparison.
-        summaries: of all rows of each side, including rows that are not listed.
+        summaries: of all rows of each recipe, including rows that are not listed.
     """
 
-    sides: Sequence[RecipeResults]
+    recipes: Sequence[RecipeResults]
     rows: pa.Table
     compared: pa.Table | None
     summaries: Sequence[Summary]
 
 
 def list_rows(
-    sides: Sequence[RecipeResults], only: Collection[str], max_rows: int = MAX_ROWS
+    recipes: Sequence[RecipeResults], only: Collection[str], max_rows: int = MAX_ROWS
 ) -> Listing:
     """List the rows of several recipes, one after another for each id.
 
     Args:
-        sides: at least one recipe.
+        recipes: at least one recipe.
         only: statuses, or ``flagged``: list only such rows; empty: all rows.
-        max_rows: max number of rows, see :func:`choose`.
+        max_rows: max number of rows, see :func:`sample_rows`.
     """
-    share = min(max_rows / max(sum(side.plan.rows for side in sides), 1), 1.0)
-    summaries = [Summary(side.hash) for side in sides]
+    share = min(max_rows / max(sum(results.plan.rows for results in recipes), 1), 1.0)
+    summaries = [Summary(results.hash) for results in recipes]
     tables = []
-    for index, (side, summary) in enumerate(zip(sides, summaries, strict=True)):
-        rows = _read(side, summary, lambda rows: _listed(rows, only, share))
-        tables.append(rows.append_column("side", pa.array(np.full(rows.num_rows, index))))
+    for index, (results, summary) in enumerate(zip(recipes, summaries, strict=True)):
+        rows = _read(results, summary, lambda rows: _listed(rows, only, share))
+        tables.append(rows.append_column("recipe", pa.array(np.full(rows.num_rows, index))))
     rows = pa.concat_tables(tables, promote_options="permissive")
-    rows = rows.sort_by([("id", "ascending"), ("side", "ascending")])
-    return Listing(sides, rows.take(choose(rows, max_rows)), None, summaries)
+    rows = rows.sort_by([("id", "ascending"), ("recipe", "ascending")])
+    return Listing(recipes, rows.take(sample_rows(rows, max_rows)), None, summaries)
 
 
 def list_pairs(
@@ -97,13 +103,13 @@ def list_pairs(
     ids = listing.rows["id"].combine_chunks()
     summary = Summary(second.hash)
     others = _read(second, summary, lambda rows: pc.is_in(rows["id"], value_set=ids).to_numpy())
-    places = pc.index_in(ids, value_set=others["id"].combine_chunks())
+    positions = pc.index_in(ids, value_set=others["id"].combine_chunks())
     return Listing(
-        [first, second], listing.rows, others.take(places), [*listing.summaries, summary]
+        [first, second], listing.rows, others.take(positions), [*listing.summaries, summary]
     )
 
 
-def choose(rows: pa.Table, sample: int) -> list[int]:
+def sample_rows(rows: pa.Table, sample: int) -> list[int]:
     """Select rows: flagged ones first, then failed ones, then an even sample of the others.
 
     At most half of them are failed rows, unless there are not enough others.
@@ -125,23 +131,25 @@ def choose(rows: pa.Table, sample: int) -> list[int]:
 
 
 def _read(
-    side: RecipeResults, summary: Summary, choose: Callable[[pa.Table], npt.NDArray[np.bool_]]
+    results: RecipeResults, summary: Summary, select: Callable[[pa.Table], npt.NDArray[np.bool_]]
 ) -> pa.Table:
-    """Read the chosen rows of a side, shard by shard; the summary counts all of its rows."""
-    ledger, extra = side.ledger, side.extra
+    """Read the chosen rows of a recipe, shard by shard; the summary counts all of its rows."""
+    ledger, extra = results.ledger, results.extra
     ours = {field.name: field.type for field in lineage_schema()}
     columns = [*(name for name in ours if name not in extra), *extra]
     chosen = []
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        tables = pool.map(lambda shard: ledger.latest(shard, columns), range(side.plan.shards))
+        tables = pool.map(lambda shard: ledger.latest(shard, columns), range(results.plan.shards))
         for table in tables:
-            rows = _normal(table, ours, extra)
+            rows = _align_columns(table, ours, extra)
             summary.add(rows)
-            chosen.append(rows.filter(pa.array(choose(rows))))
+            chosen.append(rows.filter(pa.array(select(rows))))
     return pa.concat_tables(chosen, promote_options="permissive").combine_chunks()
 
 
-def _normal(rows: pa.Table, ours: Mapping[str, pa.DataType], extra: Collection[str]) -> pa.Table:
+def _align_columns(
+    rows: pa.Table, ours: Mapping[str, pa.DataType], extra: Collection[str]
+) -> pa.Table:
     """All lineage columns, null if an earlier version had none, and the manifest's, prefixed."""
     found = {name for name in rows.column_names if name not in extra}
     columns = {

@@ -32,8 +32,8 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Place(ABC):
-    """A path of a file or folder, which need not exist.
+class StoragePath(ABC):
+    """The path of a file or folder in a storage, which need not exist.
 
     Reading raises an ``OSError`` if the file or its folder is the cause, where possible the
     subclass ``FileNotFoundError``, ``PermissionError`` or ``ArchivedError``. Writing raises
@@ -47,8 +47,8 @@ class Place(ABC):
     path: str
 
     @classmethod
-    def of(cls, uri: str) -> Place:
-        """Make a place from a local path, ``file://`` or ``s3://`` URI.
+    def of(cls, uri: str) -> StoragePath:
+        """Make one from a local path, ``file://`` or ``s3://`` URI.
 
         Raises:
             ValueError: the URI has another scheme, or is empty.
@@ -57,13 +57,13 @@ class Place(ABC):
             raise ValueError("the path is empty")
         match scheme_of(uri):
             case "" | "file":
-                from manifests.storage.local import LocalPlace
+                from manifests.storage.local import LocalPath
 
-                return LocalPlace.of(uri)
+                return LocalPath.of(uri)
             case "s3":
-                from manifests.storage.s3.objects import S3Place
+                from manifests.storage.s3.objects import S3Path
 
-                return S3Place.of(uri)
+                return S3Path.of(uri)
         raise ValueError(f"{uri} is neither a local path nor file:// nor s3://")
 
     def __truediv__(self, name: str) -> Self:
@@ -98,11 +98,11 @@ class Place(ABC):
 
     def children(self) -> tuple[list[Self], list[Self]]:
         """The files and the subfolders of this folder, from one listing."""
-        places: tuple[list[Self], list[Self]] = ([], [])
+        children: tuple[list[Self], list[Self]] = ([], [])
         for name, is_folder in sorted(self._list()):
             if not name.startswith((".", "_")):
-                places[is_folder].append(self / name)
-        return places
+                children[is_folder].append(self / name)
+        return children
 
     @abstractmethod
     def _list(self) -> Iterable[tuple[str, bool]]:

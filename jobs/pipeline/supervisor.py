@@ -1,8 +1,9 @@
-"""The monitor of a run: one Ray actor that its workers report to, and that asks them to stop.
+"""The supervisor of a run: one Ray actor that its workers report to, and that asks them to stop.
 
 A worker that fails ends its own process, and Ray restarts the actor where there is room. The
-monitor decides how long a worker waits before that. It also decides when the run ends: if no worker
-of a pool could ever load its models, or if workers fail one after another while no photo is done.
+supervisor decides how long a worker waits before that. It also decides when the run ends: if no
+worker of a pool could ever load its models, or if workers fail one after another while no photo is
+done.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0
 #: Max time to wait for an answer; without one, a worker goes on as if all was well.
 _ANSWER_S = 10.0
 
-#: How often a worker reports that it works, and when it last did, by group.
+#: How often a worker reports that it works, and when it last did, by step group.
 _REPORT_INTERVAL_S = 5.0
 _reported_at: dict[int, float] = {}
 
 
-class Monitor:
+class Supervisor:
     """The state of a run that its workers share; an actor without resources.
 
     Args:
@@ -61,12 +62,12 @@ class Monitor:
         """A worker finished photos, so the run as a whole works."""
         self._failures[group] = 0
 
-    def report_failure(self, group: int, workers: int, node: str, *, loading: bool) -> float | None:
+    def report_failure(self, group: int, actors: int, node: str, *, loading: bool) -> float | None:
         """A worker failed; decide how long it pauses.
 
         Args:
             group: index of the step group.
-            workers: number of the group's workers that start with the pass.
+            actors: number of the group's actors that start with the pass.
             node: id of the worker's node.
             loading: whether it could not load its models.
 
@@ -74,7 +75,7 @@ class Monitor:
             How long it waits before it is replaced, s. None: the run ends with its error.
         """
         self._failures[group] += 1
-        is_hopeless = self._failures[group] >= _MAX_FAILURES * workers
+        is_hopeless = self._failures[group] >= _MAX_FAILURES * actors
         if is_hopeless and not (loading and group in self._loaded):
             return None
         doublings = self._failures_of_node[group, node]
@@ -83,70 +84,70 @@ class Monitor:
 
 
 @dataclass(frozen=True, slots=True)
-class MonitorClient:
-    """Talks to the monitor; where there is none, or no answer, all is well.
+class SupervisorClient:
+    """Talks to the supervisor; where there is none, or no answer, all is well.
 
     Attributes:
-        actor: handle of the monitor.
-        workers: by group of steps, the number of workers that start with the pass.
+        handle: of the supervisor's actor.
+        actors: by step group, the number of actors that start with the pass.
     """
 
-    actor: Any = None
-    workers: tuple[int, ...] = ()
+    handle: Any = None
+    actors: tuple[int, ...] = ()
 
     @classmethod
-    def start(cls) -> MonitorClient:
-        """Start a monitor on this node; it ends with the driver."""
+    def start(cls) -> SupervisorClient:
+        """Start a supervisor on this node; it ends with the driver."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         node = ray.get_runtime_context().get_node_id()
         here = NodeAffinitySchedulingStrategy(node, soft=True)
         options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
-        return cls(ray.remote(Monitor).options(**options).remote(FIRST_PAUSE_S))
+        return cls(ray.remote(Supervisor).options(**options).remote(FIRST_PAUSE_S))
 
     def request_stop(self) -> None:
-        """See :meth:`Monitor.request_stop`; does not wait."""
+        """See :meth:`Supervisor.request_stop`; does not wait."""
         self._send("request_stop")
 
     def report_loaded(self, group: int) -> None:
-        """See :meth:`Monitor.report_loaded`; does not wait."""
+        """See :meth:`Supervisor.report_loaded`; does not wait."""
         self._send("report_loaded", group)
 
     def report_progress(self, group: int) -> None:
-        """See :meth:`Monitor.report_progress`; does not wait, and reports at intervals only."""
+        """See :meth:`Supervisor.report_progress`; does not wait, and reports at intervals only."""
         now = time.monotonic()
         if now - _reported_at.get(group, -_REPORT_INTERVAL_S) >= _REPORT_INTERVAL_S:
             _reported_at[group] = now
             self._send("report_progress", group)
 
     def stop_requested(self) -> bool:
-        """See :meth:`Monitor.stop_requested`."""
+        """See :meth:`Supervisor.stop_requested`."""
         return bool(self._ask(False, "stop_requested"))
 
     def report_failure(self, group: int, *, loading: bool) -> float | None:
-        """See :meth:`Monitor.report_failure`; the node is this process's."""
-        if self.actor is None:
+        """See :meth:`Supervisor.report_failure`; the node is this process's."""
+        if self.handle is None:
             return None
         import ray
 
         node = ray.get_runtime_context().get_node_id()
-        workers = self.workers[group]
+        actors = self.actors[group]
         answer: float | None = self._ask(
-            FIRST_PAUSE_S, "report_failure", group, workers, node, loading=loading
+            FIRST_PAUSE_S, "report_failure", group, actors, node, loading=loading
         )
         return answer
 
     def _send(self, method: str, *arguments: object) -> None:
-        if self.actor is not None:
-            getattr(self.actor, method).remote(*arguments)
+        if self.handle is not None:
+            getattr(self.handle, method).remote(*arguments)
 
     def _ask(self, default: Any, method: str, *arguments: object, **options: object) -> Any:
-        if self.actor is None:
+        if self.handle is None:
             return default
         import ray
 
-        call: Callable[..., Any] = getattr(self.actor, method).remote
+        call: Callable[..., Any] = getattr(self.handle, method).remote
         with suppress(ray.exceptions.RayError):
             return ray.get(call(*arguments, **options), timeout=_ANSWER_S)
         return default

@@ -1,4 +1,4 @@
-"""The recipes that were run on an output folder: the entry point for reading results."""
+"""The results of each recipe in an output folder: the entry point for reading results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from manifests.errors import OutputError
 from manifests.ledger import Ledger
 from manifests.planning.plan import Plan, load_plan
 from manifests.runs import RunRecord, latest_by_recipe
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 from stages.recipe import Recipe, label_of
 
 #: Threads that read shards, since reading from S3 is mostly waiting.
@@ -43,12 +43,12 @@ class RecipeResults:
     @property
     def hash(self) -> str:
         """The recipe's hash when it ran; a later version of the program may compute another one."""
-        return str(self.record.facts["recipe_hash"])
+        return str(self.record.content["recipe_hash"])
 
     @property
     def name(self) -> str:
         """The recipe's name."""
-        return str(self.record.facts["recipe"]["name"])
+        return str(self.record.content["recipe"]["name"])
 
     @property
     def label(self) -> str:
@@ -58,12 +58,12 @@ class RecipeResults:
     @property
     def detects(self) -> bool:
         """Whether the recipe searches for what is to be removed."""
-        return bool(self.record.facts["recipe"].get("detect"))
+        return bool(self.record.content["recipe"].get("detect"))
 
     @property
     def cleans(self) -> bool:
-        """Whether the recipe has results; else it only detects."""
-        return any(self.record.facts["recipe"].get(name) for name in ("remove", "refine"))
+        """Whether the recipe removes or refines; else it only detects."""
+        return any(self.record.content["recipe"].get(name) for name in ("remove", "refine"))
 
     @property
     def ledger(self) -> Ledger:
@@ -77,11 +77,11 @@ class RecipeResults:
         Raises:
             RecipeError: ``recipe.invalid``: this version lacks its method, or refuses a value.
         """
-        return Recipe.from_record(self.record.facts["recipe"], f"run {self.record.run_id}")
+        return Recipe.from_record(self.record.content["recipe"], f"run {self.record.run_id}")
 
     @cached_property
     def extra(self) -> list[str]:
-        """The manifest's other columns, by their names in the lineage."""
+        """The manifest's extra columns, by their names in the lineage."""
         return list(extra_schema(self.plan.shard_file(0).read_table().schema).names)
 
     def is_called(self, wanted: str) -> bool:
@@ -103,8 +103,8 @@ def reading_runs(output: str) -> Iterator[None]:
         raise OutputError("output.not_found", f"There is no run at {output}: {error}.") from None
 
 
-def recipe_runs(output: str) -> list[RecipeResults]:
-    """The recipes that were run on an output folder, the most recent one last.
+def results_by_recipe(output: str) -> list[RecipeResults]:
+    """The results of each recipe in an output folder, those of the most recent one last.
 
     Args:
         output: path or URI.
@@ -113,7 +113,7 @@ def recipe_runs(output: str) -> list[RecipeResults]:
         OutputError: ``output.not_found``: there is no run, or it cannot be read.
     """
     with reading_runs(output):
-        plan = load_plan(Place.of(output).uri)
+        plan = load_plan(StoragePath.of(output).uri)
         runs = latest_by_recipe(plan.output).values() if plan else ()
     if plan is None or not runs:
         raise OutputError("output.not_found", f"There is no run at {output}.")
