@@ -75,9 +75,12 @@ class CropPatch(Patch):
 
     Attributes:
         to_refine: whether the refiner works on it.
+        original_pixels: ``(h, w, 3)`` uint8 sRGB like ``pixels``, but with the object in the hole;
+            None unless the refiner needs it.
     """
 
     to_refine: bool
+    original_pixels: UInt8Array | None = None
 
 
 @dataclass(slots=True)

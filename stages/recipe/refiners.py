@@ -53,6 +53,11 @@ class RefinementOptions(DiffusersOptions, MethodOptions):
     prompt: str = ""
     """What to paint; a manifest's column `prompt` takes precedence."""
 
+    @property
+    def needs_original(self) -> bool:
+        """Whether the model also sees the photo's own crop, with the object in it."""
+        return False
+
 
 class FlowOptions(RefinementOptions):
     """Options of the flow-matching refiners."""
@@ -99,9 +104,10 @@ class Flux2KleinOptions(FlowOptions):
 
     method: Literal["flux2-klein"] = "flux2-klein"
     weights: str = "flux2-klein-4b"
-    reference: Literal["fill", "none"] = "fill"
-    """The reference picture that the model sees in each step: the crop with the removal's fill
-    (without [remove], the photo's own crop), or none, which takes half the time."""
+    reference: Literal["fill", "photo", "none"] = "fill"
+    """The reference picture that the model sees in each step: the crop with the removal's fill, the
+    photo's own crop with the object, or none, which takes half the time. Without [remove], `fill`
+    is the photo's own crop, too."""
     decoder: str = ""
     """A VAE of FLUX.2 to use instead of the model's own, such as `flux2-small-decoder`, which
     decodes faster: a model's name, or the folder of a diffusers model. Empty: the model's own."""
@@ -118,6 +124,11 @@ class Flux2KleinOptions(FlowOptions):
     shift: float = Field(2.02, ge=0, le=10)
     """ComfyUI's value for FLUX.2. The authors' formula gives 2.29 for 1024 px and 4 steps."""
     prompt: str = "clean background, nothing added"
+
+    @property
+    def needs_original(self) -> bool:
+        """See the base class."""
+        return self.reference == "photo"
 
     @property
     def cost_name(self) -> str:

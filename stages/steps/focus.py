@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from stages.arrays import UInt8Array
 from stages.judging.detail import lost_detail
 from stages.photo import CropPatch, Photo, WindowPatch
 from stages.pixels.resize import scale_pixels
@@ -31,9 +32,22 @@ def build_focus(recipe: Recipe) -> PhotoFunction:
                 patch.to_refine = lost_detail(patch.pixels, patch.mask) > options.auto_detail
                 row.refined = patch.to_refine
                 row.reason = "texture" if patch.to_refine else "smooth"
+            if patch.to_refine and options.needs_original:
+                patch.original_pixels = _with_object(cut, patch.pixels)
             photo.patches[index] = patch
 
     return process
+
+
+def _with_object(cut: WindowPatch, filled: UInt8Array) -> UInt8Array:
+    """The original crop, with the fill only where nothing is pasted.
+
+    Those are other patches' parts of the hole, and transparent pixels, whose colours are arbitrary.
+    """
+    assert cut.original_crop is not None
+    assert cut.hole is not None
+    is_left_out = (cut.hole > 0) & (cut.opacity == 0)
+    return np.where(is_left_out[..., None], filled, cut.original_crop)
 
 
 def _focused(patch: WindowPatch, *, extends: bool) -> CropPatch:

@@ -56,12 +56,14 @@ def build_refine(recipe: Recipe) -> BatchFunction:
 
         def paint(indices: Sequence[int], seeds: Sequence[int]) -> Sequence[UInt8Array | RowError]:
             prompts = [places[each][0].prompt for each in indices]
+            originals = [patches[each].original_pixels for each in indices]
             assert all(prompts)
             return refiner.refine(
                 [patches[each].pixels for each in indices],
                 [patches[each].mask for each in indices],
                 [prompt for prompt in prompts if prompt],
                 seeds,
+                [pixels for pixels in originals if pixels is not None],
             )
 
         outcomes = refine_with_retries(
@@ -79,6 +81,7 @@ def build_refine(recipe: Recipe) -> BatchFunction:
             for patch in photo.patches_to_refine:  # they leave as small as they came
                 patch.pixels = scale_pixels(patch.pixels, patch.crop.width, patch.crop.height)
                 patch.mask = scale_mask(patch.mask, patch.crop.width, patch.crop.height)
+                patch.original_pixels = None
             photo.prompt = None
             if photo.ok and photo.patches_to_refine:
                 photo.lineage.weights |= used

@@ -29,6 +29,8 @@ def build_upscale(recipe: Recipe) -> PhotoFunction:
             width, height = refiner_size(patch.crop, size_px)
             patch.pixels = to_size(patch.pixels, width, height, upscaler)
             patch.mask = scale_mask(patch.mask, width, height)
+            if patch.original_pixels is not None:
+                patch.original_pixels = to_size(patch.original_pixels, width, height, upscaler)
         if patches:
             photo.lineage.weights |= used
 

@@ -28,12 +28,11 @@ SETTINGS: dict[str, tuple[dict[str, Any], bool]] = {
     # noise, and a prompt that describes the background without naming the object; of each photo,
     # there, but one for all here.
     "no-reference": ({"reference": "none", "denoise": 1.0, "prompt": _BACKGROUND}, False),
-    # Acly/krita-ai-diffusion: the untouched photo as reference, which it is without a removal, and
-    # an instruction.
-    "instruction": ({"denoise": 1.0, "prompt": _REMOVE}, False),
+    # Acly/krita-ai-diffusion: the untouched photo as reference, and an instruction.
+    "instruction": ({"reference": "photo", "denoise": 1.0, "prompt": _REMOVE}, False),
     # PredErase (arXiv 2609.00956) without its guidance: from the untouched photo, naming shadows;
     # its level of noise is not known here.
-    "source": ({"denoise": 0.8, "prompt": _REMOVE}, False),
+    "source": ({"reference": "photo", "denoise": 0.8, "prompt": _REMOVE}, False),
 }
 
 

@@ -22,8 +22,10 @@ from stages.models.refiners.flux2_klein import Flux2Klein
 from stages.recipe.refiners import Flux2KleinOptions
 from tests.support.models.networks import make_klein_vae
 from tests.support.models.refining import (
+    apart,
     load_klein,
     make_crops,
+    make_prompts,
     pictures_of,
 )
 
@@ -58,7 +60,7 @@ def decoder(klein_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def ours(
-    folder: Path, pixels: UInt8Array, mask: UInt8Array, **options: Any
+    folder: Path, pixels: UInt8Array, mask: UInt8Array, photo: UInt8Array, **options: Any
 ) -> tuple[torch.Tensor, npt.NDArray[np.int64], list[int]]:
     """Latents and picture with the pipelines' shift, and the number of tokens in each step."""
     options |= {"steps": STEPS, "shift": compute_empirical_mu(TOKENS, STEPS)}
@@ -76,7 +78,7 @@ def ours(
         return decode(these, **more)
 
     refiner.pipe.vae.decode = watch
-    (picture,) = pictures_of(refiner.refine([pixels], [mask], [prompt], [5]))
+    (picture,) = pictures_of(refiner.refine([pixels], [mask], [prompt], [5], [photo]))
     return latents[0], picture, tokens
 
 
@@ -98,10 +100,10 @@ def theirs(pipe: Any, sigmas: list[float], **call: Any) -> torch.Tensor:
 
 def test_with_the_fill_as_reference_it_equals_diffusers_inpainting(attentive: Path) -> None:
     """The referee has its own text encoder, and shifts the levels itself."""
-    (pixels,) = make_crops(1, 64, 64)[0]
+    pixels, photo = make_crops(2, 64, 64)[0]
     mask = np.zeros((64, 64), np.uint8)
     mask[16:32, 16:48] = 255
-    made, _, tokens = ours(attentive, pixels, mask, reference="fill")
+    made, _, tokens = ours(attentive, pixels, mask, photo, reference="fill")
     expected = theirs(
         Flux2KleinInpaintPipeline.from_pretrained(attentive, local_files_only=True),
         [0.8, 0.6, 0.4, 0.2],
@@ -111,25 +113,26 @@ def test_with_the_fill_as_reference_it_equals_diffusers_inpainting(attentive: Pa
     )
     assert (made - expected).abs().max() < SAME
     assert tokens == [2 * TOKENS] * STEPS
-    differs, *_ = ours(attentive, pixels, mask, reference="none")
-    assert (differs - expected).abs().max() > 100 * SAME
+    for other in ("photo", "none"):
+        differs, *_ = ours(attentive, pixels, mask, photo, reference=other)
+        assert (differs - expected).abs().max() > 100 * SAME
 
 
-def test_with_and_without_a_reference_it_equals_diffusers_editing_where_all_is_painted_from_noise(
+def test_with_another_reference_it_equals_diffusers_editing_where_all_is_painted_from_noise(
     attentive: Path, decoder: Path
 ) -> None:
     """Diffusers' inpainting has no such reference, its editing no mask; in a full mask they agree.
 
     Both have the small decoder, which the referee takes as its makers say.
     """
-    (pixels,) = make_crops(1, 64, 64)[0]
+    pixels, photo = make_crops(2, 64, 64)[0]
     whole = np.full((64, 64), 255, np.uint8)
     vae = AutoencoderKLFlux2.from_pretrained(decoder, local_files_only=True)
     pipe = Flux2KleinPipeline.from_pretrained(attentive, vae=vae, local_files_only=True)
     found = {}
-    for reference, shown in (("fill", Image.fromarray(pixels)), ("none", None)):
+    for reference, shown in (("photo", Image.fromarray(photo)), ("none", None)):
         made, picture, tokens = ours(
-            attentive, pixels, whole,
+            attentive, pixels, whole, photo,
             reference=reference, denoise=1.0, decoder=str(decoder),
         )  # fmt: skip
         expected = theirs(pipe, [1.0, 0.75, 0.5, 0.25], image=shown)
@@ -139,7 +142,23 @@ def test_with_and_without_a_reference_it_equals_diffusers_editing_where_all_is_p
         assert np.abs(picture - decoded.permute(1, 2, 0).numpy()).max() <= 1
         assert tokens == [TOKENS * (2 if shown else 1)] * STEPS
         found[reference] = made
-    assert (found["fill"] - found["none"]).abs().max() > 100 * SAME
+    assert (found["photo"] - found["none"]).abs().max() > 100 * SAME
+
+
+def test_in_a_batch_each_crop_sees_its_own_reference(attentive: Path) -> None:
+    """Sums in another order differ by a few levels in single pixels; another reference in all."""
+    refiner = load_klein(attentive, reference="photo", batch_size=3)
+    pixels, masks = make_crops(3)
+    photos, prompts = make_crops(3)[0], make_prompts(3, dim=48)
+    together = pictures_of(refiner.refine(pixels, masks, prompts, [1, 2, 3], photos))
+    for index, made in enumerate(together):
+        one = slice(index, index + 1)
+        call = (pixels[one], masks[one], prompts[one], [index + 1])
+        (alone,) = pictures_of(refiner.refine(*call, photos[one]))
+        (other,) = pictures_of(refiner.refine(*call, photos[index - 1 :][:1]))
+        assert 20 * apart(made, alone) < apart(other, alone)
+    with pytest.raises(ValueError, match="do not match"):
+        refiner.refine(*call, [photos[0][:32]])
 
 
 def test_at_4_steps_08_does_not_start_from_noise_alone(klein_folder: Path) -> None:

@@ -59,6 +59,7 @@ class Refiner(Painter):
         masks: Sequence[UInt8Array],
         prompts: Any,  # noqa: ARG002 - as the protocol
         seeds: Any,  # noqa: ARG002
+        originals: Any,  # noqa: ARG002
     ) -> list[UInt8Array | RowError]:
         self.seen += [(one, mask < 128) for one, mask in zip(pixels, masks, strict=True)]
         return [one.copy() for one in pixels]

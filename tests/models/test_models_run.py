@@ -113,7 +113,7 @@ def recipe_of(name: str, weights: dict[str, str]) -> Recipe:
         {
             "flux-fill": [*small, flux],
             "clean": [*lama, *small, flux, f"upscale.weights={weights['dat']}"],
-            "clean-apache": [*lama, *small, *klein],
+            "clean-apache": [*lama, *small, *klein, "refine.reference=photo"],
             "clean-z-image": [*lama, *small, f"refine.weights={weights['z-image']}"],
             "erase": [*osor, "remove.dtype=float32"],
             "rorem": [

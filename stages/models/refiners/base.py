@@ -36,12 +36,16 @@ _MAX_KEPT_PROMPTS, _MAX_CACHED_PROMPTS = 8, 32
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One crop: ``(h, w, 3)`` uint8 RGB, ``(h, w)`` uint8 mask (128 and above), prompt, seed."""
+    """One crop: ``(h, w, 3)`` uint8 RGB, ``(h, w)`` uint8 mask (128 and above), prompt, seed.
+
+    ``original`` is like ``pixels``, but may show the object.
+    """
 
     pixels: UInt8Array
     mask: UInt8Array
     prompt: Prompt
     seed: int
+    original: UInt8Array
 
     @property
     def shape(self) -> tuple[tuple[int, ...], ...]:
@@ -61,6 +65,8 @@ class Batch:
         pooled: ``(n, dim)`` in the weights' precision.
         generators: one per item, on the CPU, so that its noise is the same on every device and in
             every batch.
+        original: like ``image``, but may show the objects; ``image`` itself if the originals are
+            not given.
     """
 
     image: torch.Tensor
@@ -68,6 +74,7 @@ class Batch:
     embeds: torch.Tensor
     pooled: torch.Tensor
     generators: list[torch.Generator]
+    original: torch.Tensor
 
 
 class DiffusionRefiner(ABC):
@@ -203,6 +210,7 @@ class DiffusionRefiner(ABC):
         masks: Sequence[UInt8Array],
         prompts: Sequence[Prompt],
         seeds: Sequence[int],
+        originals: Sequence[UInt8Array] = (),
     ) -> list[UInt8Array | RowError]:
         """Regenerate the masked part of each crop, starting from its current pixels.
 
@@ -213,6 +221,7 @@ class DiffusionRefiner(ABC):
             masks: ``(h, w)`` uint8 each; 128 and above is regenerated.
             prompts: one per crop, from :meth:`load_encoder`.
             seeds: one per crop, 0 to 2**32 - 1.
+            originals: for ``needs_original`` of the options: like ``pixels``, with the objects.
 
         Returns:
             Full pictures of the same sizes, in order. Their unmasked part may differ from the
@@ -222,7 +231,8 @@ class DiffusionRefiner(ABC):
         Raises:
             ValueError: a size, type or count is wrong, which is the caller's fault.
         """
-        items = [Item(*each) for each in zip(pixels, masks, prompts, seeds, strict=True)]
+        parts = zip(pixels, masks, prompts, seeds, originals or pixels, strict=True)
+        items = [Item(*each) for each in parts]
         for item in items:
             _check(item)
         return run_in_batches(
@@ -251,10 +261,11 @@ def whole_cells(mask: torch.Tensor, side_px: int) -> torch.Tensor:
 
 def _check(item: Item) -> None:
     height, width = item.mask.shape
-    if item.pixels.shape != (height, width, 3):
-        raise ValueError(f"Pixels {item.pixels.shape} and mask {item.mask.shape} do not match.")
-    if item.pixels.dtype != np.uint8 or item.mask.dtype != np.uint8:
-        raise ValueError(f"{item.pixels.dtype} and {item.mask.dtype} must be uint8.")
+    for pixels in (item.pixels, item.original):
+        if pixels.shape != (height, width, 3):
+            raise ValueError(f"Pixels {pixels.shape} and mask {item.mask.shape} do not match.")
+        if pixels.dtype != np.uint8 or item.mask.dtype != np.uint8:
+            raise ValueError(f"{pixels.dtype} and {item.mask.dtype} must be uint8.")
     if not height or not width or height % SIDE_PX or width % SIDE_PX:
         raise ValueError(f"{width} x {height} px are not multiples of {SIDE_PX}.")
 
@@ -263,12 +274,16 @@ def _batch(items: Sequence[Item], device: torch.device, dtype: torch.dtype) -> B
     texts = [_on_device(item.prompt, device, dtype) for item in items]
     embeds, pooled = (torch.stack(arrays) for arrays in zip(*texts, strict=True))
     marked = torch.from_numpy(np.stack([item.mask >= 128 for item in items])).to(device)
+    image = vae.to_tensor([item.pixels for item in items], device)
+    has_originals = any(item.original is not item.pixels for item in items)
+    originals = [item.original for item in items]
     return Batch(
-        image=vae.to_tensor([item.pixels for item in items], device),
+        image=image,
         mask=marked[:, None].float(),
         embeds=embeds,
         pooled=pooled,
         generators=[torch.Generator("cpu").manual_seed(item.seed) for item in items],
+        original=vae.to_tensor(originals, device) if has_originals else image,
     )
 
 

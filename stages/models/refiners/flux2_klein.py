@@ -89,9 +89,12 @@ class Flux2Klein(FlowRefiner):
     def denoise(self, batch: Batch) -> torch.Tensor:
         """See the base class."""
         image = self._encode(batch.image)
+        reference = image if self.options.reference == "fill" else None
+        if self.options.reference == "photo":
+            reference = self._encode(batch.original)
         latents: torch.Tensor = self.pipe(
             image=image,
-            image_reference=image if self.options.reference == "fill" else None,
+            image_reference=reference,
             mask_image=whole_cells(batch.mask, SIDE_PX),
             sigmas=self.sigmas[:-1],
             num_inference_steps=len(self.sigmas) - 1,

@@ -44,6 +44,7 @@ class Painter:
         masks: Sequence[UInt8Array],
         prompts: Sequence[Prompt],  # noqa: ARG002 - as the protocol
         seeds: Sequence[int],
+        originals: Sequence[UInt8Array],  # noqa: ARG002 - as the protocol
     ) -> list[UInt8Array | RowError]:
         what = self.paints[min(len(self.calls), len(self.paints) - 1)]
         self.calls.append(tuple(seeds))

@@ -84,9 +84,10 @@ def test_every_recipe_has_a_figure_for_each_of_its_steps(recipe: str) -> None:
 def test_klein_without_a_reference_takes_half_as_long(compiled: str, fp8: str) -> None:
     options = [f"refine.compile={compiled}", f"refine.fp8={fp8}", "refine.steps=50"]
     seconds = {}
-    for reference in ("fill", "none"):
+    for reference in ("fill", "photo", "none"):
         recipe = Recipe.load("clean-apache", [*options, f"refine.reference={reference}"])
         seconds[reference], _ = Basis(recipe, 12.0).time("refine", recipe, has_gpus=True)
+    assert seconds["photo"] == seconds["fill"]
     assert 0.45 < seconds["none"] / seconds["fill"] < 0.55
 
 

@@ -117,19 +117,24 @@ def test_refined_sizes_are_multiples_of_16_and_keep_the_aspect(
     assert abs(high - max(height * scale, 16)) <= 8
 
 
-def cut_patch(shrink: int) -> tuple[WindowPatch, PatchRecord]:
-    """A crop with a hole, in a window whose fill has level 77 and a resolution of its own."""
+def cut_patch(shrink: int, transparent: bool = False) -> tuple[WindowPatch, PatchRecord]:
+    """A crop with a hole, in a window whose fill has level 77 and a resolution of its own.
+
+    Half of the hole is not pasted if it is transparent there.
+    """
     rng = np.random.default_rng(0)
     original_crop = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
     hole = np.zeros((60, 80), np.uint8)
     hole[20:40, 30:50] = 255
+    blend = hole.copy()
+    blend[20:30] = 0 if transparent else blend[20:30]
     fill = np.full((160 // shrink, 200 // shrink, 3), 77, np.uint8)
     cut = WindowPatch(
         crop=Box(150, 250, 230, 310),
         window=Box(100, 200, 300, 360),
         pixels=fill,
         mask=np.zeros(fill.shape[:2], np.uint8),
-        blend=hole.copy(),
+        blend=blend,
         seed=0,
         original_crop=original_crop,
         hole=hole,
@@ -152,4 +157,21 @@ def test_focus_puts_the_removals_result_into_the_hole_and_nowhere_else(shrink: i
     assert (patch.pixels[hole > 0] == 77).all()
     assert np.array_equal(patch.pixels[hole == 0], original_crop[hole == 0])
     assert patch.mask is hole
+    assert patch.original_pixels is None
     assert (record.refined, record.reason) == (True, "always")
+
+
+def test_a_refiner_that_sees_the_photo_sees_the_object_but_no_transparent_pixels() -> None:
+    cut, record = cut_patch(1, transparent=True)
+    original_crop, hole, blend = cut.original_crop, cut.hole, cut.blend
+    assert original_crop is not None
+    assert hole is not None
+    photo = Photo(LineageRow(patches=[record]), patches=[cut])
+    build_focus(Recipe.load("clean-apache", ["refine.reference=photo"]))(photo)
+    (patch,) = photo.patches
+    assert isinstance(patch, CropPatch)
+    assert patch.original_pixels is not None
+    transparent = (hole > 0) & (blend == 0)
+    assert (patch.original_pixels[transparent] == 77).all()
+    assert np.array_equal(patch.original_pixels[~transparent], original_crop[~transparent])
+    assert (patch.pixels[hole > 0] == 77).all()
