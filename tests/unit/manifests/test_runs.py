@@ -187,7 +187,7 @@ def test_once_a_stop_has_ended_ray_is_left_alone(
         with heartbeats.graceful_stop(heart, silent):
             heart.on_beat = heart.on_stop = partial(called.append, None)
             heart.request_stop()
-            wait_until(lambda: called)
+            wait_until(lambda: called and run.progress())
         count, at = len(called), run.progress()["at"]
         wait_until(lambda: run.progress()["at"] != at)
     assert len(called) == count
