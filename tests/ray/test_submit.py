@@ -251,7 +251,9 @@ def test_a_job_is_stopped_gracefully_by_its_output(
 @contextmanager
 def following(cluster: RayCluster, output: str, address: str) -> Iterator[subprocess.Popen[str]]:
     """A ``submit`` of many photos that shows the log of its run; after, its job is ended."""
-    call = [PROGRAM, "submit", f"{PLACE}/many.csv", "--output", f"{PLACE}/{output}"]
+    # Where the tests run in the background, signals of the keyboard are ignored.
+    call = ["env", "--default-signal=INT", PROGRAM, "submit", f"{PLACE}/many.csv"]
+    call += ["--output", f"{PLACE}/{output}"]
     with subprocess.Popen(
         [*call, "--recipe", "telea", "--address", address],
         stdout=subprocess.PIPE,
