@@ -213,7 +213,7 @@ def _runs_here(record: RunRecord) -> bool | None:
     machine, started, process = (
         record.content.get(name) for name in ("machine", "process_started", "process")
     )
-    if not started or machine != _machine():
+    if not started or not machine or machine != _machine():
         return None
     if process == os.getpid() and record.run_id not in _active:
         return False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jobs.results.recipe_results import RecipeResults
+    from jobs.results.examples import Examples
     from manifests.ledger import Tally
 
 CRASHED_CODE = "row.crashed"
@@ -40,24 +40,21 @@ def print_finding(console: Console, state: str, text: str) -> None:
     console.print(text)
 
 
-def print_counts(console: Console, tally: Tally, results: RecipeResults) -> None:
+def print_counts(console: Console, tally: Tally, examples: Examples) -> None:
     """Print how much was filled, what was kept, and the rows by error code, with remedies.
 
     Args:
         console: where to print.
         tally: the counts.
-        results: those that were counted, or more of them.
+        examples: of the rows that were counted, or of more of them.
     """
-    from jobs.results.examples import examples_of
     from jobs.results.status import fidelity_lines
     from manifests.errors import describe
 
-    examples = examples_of(results)
     if examples.largest:
         median, largest = map(format_share, (examples.median_share, examples.largest_share))
-        what = "filled" if results.cleans else "marked"
-        text = f"{what}: median {median}, largest {largest} of the photo (id {examples.largest})"
-        console.print(f"  {text}")
+        shares = f"median {median}, largest {largest} of the photo (id {examples.largest})"
+        console.print(f"  {examples.verb}: {shares}")
     for line in fidelity_lines(tally.by_fidelity, tally.reencoded_reasons):
         console.print(f"  {line}")
     for code, count in sorted((tally.failed + Counter({CRASHED_CODE: tally.crashed})).items()):

@@ -39,6 +39,7 @@ def show_status(console: Console, output: str, *, by_shard: bool) -> None:
     """Print the status of each recipe of an output folder."""
     from datetime import timedelta
 
+    from jobs.results.examples import examples_of
     from jobs.results.status import recipe_statuses
 
     for status in recipe_statuses(output):
@@ -56,7 +57,7 @@ def show_status(console: Console, output: str, *, by_shard: bool) -> None:
         for shard, each in (tallies | {"all": status.total}).items():
             counts = (each.rows, each.ok, each.failed_count, each.crashed, each.pending_count)
             console.print(f"{shard:>12}" + "".join(f"{count:>12,}" for count in counts))
-        print_counts(console, status.total, results)
+        print_counts(console, status.total, examples_of(results))
         if (left := status.seconds_left) is not None:
             rate = f"{status.rows_per_s:.1f} photos/s"
             console.print(f"{rate}, {timedelta(seconds=round(left))} left")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any
@@ -181,9 +181,11 @@ def try_(
 
 def _free_name(photo: str, recipe: Recipe) -> str:
     """The default result of ``try``: beside no photo that another command would read."""
-    path = PurePath(photo)
-    chosen = recipe.output.format
-    name = f"{path.stem}-clean{path.suffix if chosen == 'source' else f'.{chosen}'}"
+    from manifests.storage.row_files import read
+    from stages.codecs.encode import suffix_of
+
+    suffix = suffix_of(read(photo, "image"), photo, recipe.output.format)
+    name = f"{PurePath(photo).stem}-clean.{suffix}"
     if Path(name).exists():
         raise typer.BadParameter(f"{name} exists; name the file to write", param_hint="--output")
     return name
@@ -235,15 +237,20 @@ def interruptible() -> Iterator[None]:
 def print_summary(console: Console, output: str, outcome: Outcome) -> None:
     """Print the counts of a run, and the command that names the rows that failed."""
     from jobs.driver.progress import format_count
+    from jobs.results.examples import Examples, examples_of
     from jobs.results.recipe_results import results_by_recipe
+    from manifests.errors import CatalogCleanupError
 
     tally = outcome.tally
     console.print(
         f"{format_count(tally.rows, 'photo')} in {outcome.seconds:.1f} s: {tally.ok} ok, "
         f"{tally.failed_count} failed, {tally.crashed} crashed",
     )
-    (results,) = (each for each in results_by_recipe(output) if each.hash == outcome.recipe_hash)
-    print_counts(console, tally, results)
+    examples = Examples()
+    with suppress(CatalogCleanupError, OSError):  # the run itself is over, and recorded
+        all_results = {each.hash: each for each in results_by_recipe(output)}
+        examples = examples_of(all_results[outcome.recipe_hash])
+    print_counts(console, tally, examples)
     if tally.failed or tally.crashed:
         call = shlex.join(["catalog-cleanup", "failures", output])
         console.print(f"Which rows and why: {call}")

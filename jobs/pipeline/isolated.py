@@ -34,6 +34,9 @@ from stages.steps.base import fail, run_steps
 #: Max time to start the process and to load all models, possibly over a network.
 _MAX_LOADING_S = 3600.0
 
+#: Number of processes that may die while loading, one after another, before the run ends.
+_MAX_LOADS = 3
+
 #: Max time for the process to exit after an error; CUDA may hang when it is torn down.
 _MAX_EXIT_S = 60.0
 
@@ -67,6 +70,9 @@ def run_isolated(photo: Photo, spec: RunSpec) -> None:
     if not photo.ok:
         return
     end = _watch(photo, spec)
+    for _ in range(_MAX_LOADS - 1):  # memory may be short for a moment
+        if end.phase == "build" and end.death and not end.has_begun:
+            end = _watch(photo, spec)
     if end.phase == "build" and end.has_begun and end.death:
         # Did the photo leave too little memory, or do the models not load without it either?
         without = _watch(None, spec)

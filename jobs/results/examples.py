@@ -23,17 +23,19 @@ class Examples:
         median_share: of the masked pixels of a photo that is ok, 0 to 1; 0: nothing was masked.
         largest_share: likewise.
         largest: the id of the photo with the largest share.
+        verb: what the recipe does with what is masked.
     """
 
     by_code: dict[str, str] = field(default_factory=dict)
     median_share: float = 0.0
     largest_share: float = 0.0
     largest: str = ""
+    verb: str = "filled"
 
 
 def examples_of(results: RecipeResults) -> Examples:
     """Read the examples, shard by shard; memory grows by 8 bytes a photo."""
-    found, all_shares = Examples(), [np.zeros(0)]
+    found, all_shares = Examples(verb="filled" if results.cleans else "marked"), [np.zeros(0)]
     with ThreadPoolExecutor(READ_THREADS) as pool:
         for rows in pool.map(
             lambda each: results.ledger.latest(each, _COLUMNS), range(results.plan.shards)
@@ -41,10 +43,9 @@ def examples_of(results: RecipeResults) -> Examples:
             codes = rows.filter(pc.is_valid(rows["error_code"])).group_by("error_code")
             for row in codes.aggregate([("id", "min")]).to_pylist():
                 found.by_code.setdefault(row["error_code"], row["id_min"])
-            ok = rows.filter(
-                pc.and_(pc.is_null(rows["error_code"]), pc.greater(rows["masked_px"], 0))
-            )
-            shares = filled_shares(ok).drop_null().to_numpy()
+            is_ok = pc.and_(pc.is_null(rows["error_code"]), pc.is_valid(rows["width"]))
+            ok = rows.filter(pc.and_(is_ok, pc.greater(rows["masked_px"], 0)))
+            shares = filled_shares(ok).to_numpy()
             all_shares.append(shares)
             if len(shares) and shares.max() > found.largest_share:
                 found.largest_share = float(shares.max())

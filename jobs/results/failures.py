@@ -75,7 +75,7 @@ def _failed(results: RecipeResults, shard: int) -> Iterator[dict[str, Any]]:
 def as_json(value: Any) -> str:
     """Format a manifest's row, or cell, as one line of standard JSON.
 
-    Dates, times and decimals become text, bytes become Base64, NaN and infinity become null.
+    Dates, times and decimals become text, bytes URL-safe Base64, NaN and infinity null.
     """
     return to_json(value, inf_nan_mode="null", bytes_mode="base64").decode()
 

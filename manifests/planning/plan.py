@@ -208,9 +208,13 @@ def make_plan(
     if hash_with_masks(stamp(files), pairing) != now:
         raise ManifestError("manifest.changed", f"{manifest} changed while it was planned.")
     plan = replace(finished(counts), shards=shards)
-    if _marker(output).create(json.dumps(asdict(plan), indent=2).encode()):
+    marker, data = _marker(output), json.dumps(asdict(plan), indent=2).encode()
+    if marker.create(data):
         return plan
-    other = load_plan(output) or plan  # by a process that planned at the same time
+    other = load_plan(output)  # by a process that planned at the same time
+    if not other:
+        marker.write(data)
+        return plan
     is_same = other.fingerprint == plan.fingerprint
     return _reused(other, unmarked, is_same=is_same, strict=strict)
 
@@ -273,7 +277,10 @@ def load_plan(output: str) -> Plan | None:
     """
     marker = _marker(output)
     try:
-        facts = json.loads(marker.read()) | {"output": output}
+        data = marker.read()
+        if not data:  # its process is writing it, or was killed
+            return None
+        facts = json.loads(data) | {"output": output}
         # Plans of earlier versions, which had no other policy than to fail, lack this count.
         facts.setdefault("unmarked_rows", facts["rejected"].get("mask.no_uri", 0))
         return Plan(**facts)

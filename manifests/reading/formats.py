@@ -255,11 +255,12 @@ def _json_column(cells: list[Any], name: str, lines: Sequence[int]) -> pa.Array:
             return pa.array(cells)
         except (pa.ArrowException, ValueError) as error:
             if is_needed:
-                kinds = [type(each) for each in cells]
-                odd = (n for n, kind in zip(lines, kinds, strict=True) if kind is not kinds[0])
-                where = f" and line {n}" if (n := next(odd, None)) else ""
+                pairs = zip(lines, map(type, cells), strict=True)
+                (first, kind), *others = [pair for pair in pairs if pair[1] is not type(None)]
+                odd = next((n for n, other in others if other is not kind), None)
+                where = f" and line {odd}" if odd else ""
                 raise ValueError(
-                    f"column {name}, line {lines[0]}{where}: {error}; put its values in quotes"
+                    f"column {name}, line {first}{where}: {error}; put its values in quotes"
                 ) from None
     texts = [each if isinstance(each, str | None) else json.dumps(each) for each in cells]
     return pa.array(texts, pa.large_string())

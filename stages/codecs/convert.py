@@ -63,7 +63,8 @@ def _as_target_can_hold(
         pixels, space = straight, replace(space, premultiplied=False)
         notes.append("colours divided by alpha")
     loses_ink = space.model == "cmyk" and not writer.holds_cmyk
-    if space.model == "grey" and space.icc and not writer.holds_grey:
+    is_laid = pixels.shape[2] > space.channels and not writer.holds_alpha  # in colours as shown
+    if space.model == "grey" and space.icc and (is_laid or not writer.holds_grey):
         alpha, converted = pixels[..., 1:], grey_to_srgb8(pixels[..., :1], space.icc)
         if converted is None:  # viewers ignore the profile
             space = ColourSpace("grey")
@@ -81,7 +82,7 @@ def _as_target_can_hold(
         alpha = pixels[..., space.channels :]
         pixels, space = np.concatenate([to_srgb8(pixels, space), alpha], axis=2), ColourSpace("rgb")
         notes.append("CMYK turned into sRGB")
-    if not writer.holds_alpha and pixels.shape[2] > space.channels:
+    if is_laid:
         top = 0 if space.model == "cmyk" else 255
         pixels = composite_on(top, to_8_bits(pixels[..., :-1]), to_8_bits(pixels[..., -1:]))
         notes.append("transparency laid on white")

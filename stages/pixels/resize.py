@@ -62,7 +62,13 @@ def scale_pixels(pixels: UInt8Array, width: int, height: int) -> UInt8Array:
 
 
 def scale_down(pixels: UInt8Array, factor: float) -> UInt8Array:
-    """Scale ``(h, w, 3)`` uint8 by a factor of at most 1; no side becomes less than 1 px."""
+    """Scale ``(h, w, 3)`` uint8 by a factor below 1; no side becomes less than 1 px.
+
+    Returns:
+        A new array; the same one if the factor is 1 or more.
+    """
+    if factor >= 1:
+        return pixels
     height, width = (max(round(side * factor), 1) for side in pixels.shape[:2])
     return scale_pixels(pixels, width, height)
 

@@ -83,6 +83,12 @@ class MaskOptions(Section):
             raise ValueError("anchor_width needs an anchor")
         return self
 
+    @property
+    def guesses_values(self) -> bool:
+        """Whether nothing but the masks themselves shows what their samples mean."""
+        has_default = self.threshold == type(self).model_fields["threshold"].default
+        return self.channel == "luminance" and self.values == "auto" and has_default
+
     def dilate_for(self, width: int, height: int) -> int:
         """Dilation in px in a photo of this size."""
         return max(self.dilate_px, round(self.dilate_share * max(width, height)))

@@ -35,7 +35,7 @@ def build_decode(recipe: Recipe) -> PhotoFunction:
         is_a_mask = any(is_same(row.image_uri, uri) for uri in marks.files)
         photo.alpha_is_mask = is_a_mask and recipe.mask.channel == "alpha"
         for uri, data in zip(marks.files, photo.mask_files, strict=True):
-            if data == photo.original and recipe.mask.channel != "alpha":
+            if data == photo.original and recipe.mask.guesses_values:
                 raise RowError("mask.ambiguous", f"The mask {uri} is the photo itself.")
             repaired_data, repairs = repair(data)
             notes += [f"{each} (mask)" for each in repairs]

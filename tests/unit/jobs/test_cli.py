@@ -171,7 +171,10 @@ def test_try_overwrites_no_file_that_is_not_named_as_its_output(
     assert (again.returncode, f"{name} exists; name the file" in again.stderr) == (2, True)
     assert (tmp_path / name).read_bytes() == made
     assert invoke(*call, "--set", "output.format=jpeg").returncode == 0
-    assert (tmp_path / f"{PHOTO.stem}-clean.jpeg").exists()
+    assert (tmp_path / f"{PHOTO.stem}-clean.jpg").exists()
+    (tmp_path / "nameless").write_bytes(PHOTO.read_bytes())
+    assert invoke("try", "nameless", *call[2:]).returncode == 0
+    assert (tmp_path / "nameless-clean.png").exists()
 
 
 @pytest.mark.parametrize(

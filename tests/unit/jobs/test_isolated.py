@@ -6,6 +6,7 @@ import atexit
 import os
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import NoReturn
@@ -108,6 +109,19 @@ def test_a_process_that_dies_while_loading_is_no_fault_of_the_photo(
     ) as caught:
         run_isolated(photo, spec)
     assert caught.value.code == "cluster.workers_failed"
+    assert photo.ok
+
+
+def test_a_process_that_dies_once_while_loading_is_started_again(tmp_path: Path) -> None:
+    def build() -> PhotoFunction:
+        with suppress(FileExistsError):
+            (tmp_path / "has-died").touch(exist_ok=False)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return lambda _: None
+
+    spec = spec_of(tmp_path, build)
+    photo = photo_of(spec)
+    run_isolated(photo, spec)
     assert photo.ok
 
 

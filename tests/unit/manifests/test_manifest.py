@@ -19,6 +19,7 @@ from jobs.run import parse_shards
 from manifests.errors import ManifestError, OutputError
 from manifests.planning import plan as planning
 from manifests.planning.plan import Plan, choose_rows_per_shard, load_plan, make_plan
+from manifests.reading.pictures import PLAN
 from tests.support import rows_of, tables_of, write
 
 ROWS = [
@@ -309,6 +310,14 @@ def test_of_two_that_plan_at_the_same_time_the_first_to_finish_counts(
         with pytest.raises(OutputError, match="another manifest"):
             make_plan(path, out)
     assert make_plan(other, out) == load_plan(out) == plans[0]
+
+
+def test_a_plan_whose_file_is_empty_is_made_again(tmp_path: Path) -> None:
+    """As a process leaves it that is killed while it writes, on disks without hard links."""
+    path, out = write(tmp_path / "m.csv", CSV), str(tmp_path / "out")
+    write(tmp_path / "out" / PLAN, "")
+    plan = make_plan(path, out)
+    assert plan == load_plan(out)
 
 
 def test_a_manifest_that_was_copied_is_still_the_same(tmp_path: Path) -> None:

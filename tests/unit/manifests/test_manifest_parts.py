@@ -129,6 +129,12 @@ def test_an_id_or_photo_of_several_types_is_refused(tmp_path: Path, name: str, c
     assert not (tmp_path / "out").exists()
 
 
+def test_lines_without_an_id_are_not_named_as_of_another_type(tmp_path: Path) -> None:
+    lines = [json.dumps({"id": each, "image": "a", "mask": "b"}) for each in (None, "a", None, 5)]
+    with pytest.raises(ManifestError, match="line 2 and line 4: "):
+        make_plan(write(tmp_path / "m.jsonl", "\n".join(lines)), str(tmp_path / "out"))
+
+
 def test_notes_name_the_first_lines_of_all_parts_and_count_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

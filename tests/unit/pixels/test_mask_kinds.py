@@ -378,6 +378,23 @@ def test_a_mask_in_another_colour_space_is_read(mode: str, light: tuple[int, ...
     assert found.all()
 
 
+def test_a_soft_mask_of_any_size_is_no_photo() -> None:
+    """Brushes, ramps, and masks of a badge that are all edge."""
+    rows, columns = np.mgrid[:300, :300]
+    away = np.hypot(rows - 150, columns - 150)
+    planes = [
+        columns * (255 / 299),
+        255 * (1 - away / 212),
+        np.where(away < 120, 150 + rows / 4, 0),
+    ]
+    planes += [cv2.GaussianBlur((away < 130) * 255.0, (0, 0), 40)]
+    planes += [255 * np.clip(1.2 - away[140:160, 140:160] / 10, 0, 1)]
+    for plane in planes:
+        for name in ("PNG", "JPEG"):
+            data = encoded(plane.astype(np.uint8), format=name, quality=75)
+            assert isinstance(outcome(data), np.ndarray)
+
+
 def test_strokes_and_labels_in_transparency_are_no_photo() -> None:
     brush = soft(DRAWN)
     assert same(outcome(encoded(np.dstack([brush] * 4))), brush * (brush / 255) >= 128)

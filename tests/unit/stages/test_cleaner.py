@@ -156,6 +156,8 @@ def test_a_photo_that_is_its_own_mask_is_refused_unless_its_alpha_marks() -> Non
     with pytest.raises(RowError, match="is the photo itself") as caught:
         clean(drawn, drawn.copy(), "telea")
     assert caught.value.code == "mask.ambiguous"
+    made = clean(drawn, drawn.copy(), "telea", options={"mask.values": "levels"})
+    assert made.hole.any()
 
 
 def test_options_are_those_of_a_recipe(coffee: UInt8Array) -> None:
