@@ -149,7 +149,7 @@ def test_try_computes_with_as_many_threads_as_an_actor_of_one_cpu() -> None:
         "def threads(*_): import torch; print(torch.get_num_threads()); raise SystemExit\n"
         "stages.cleaner.Cleaner = threads\n"
         "from jobs.cli import app\n"
-        "app(['try', 'a.png', 'm.png'])"
+        "app(['try', 'a.png', 'm.png', '-o', 'o.png'])"
     )
     free = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run(
