@@ -34,7 +34,7 @@ _BITS_PER_SAMPLE = 258
 #: more than this share of these pixels differs from its neighbours by a Laplacian of over 3 levels.
 #: In photos 0.31 to 0.77 do, in brushes, ramps and blurred discs at most 0.09. Small masks are all
 #: edge. In a picture with alpha, only opaque pixels are examined.
-_BETWEEN, _LABELS, _MAX_BETWEEN, _OPAQUE = range(32, 224), 4, 0.5, 224
+_BETWEEN, _LABELS, _MAX_BETWEEN, _OPAQUE = slice(32, 224), 4, 0.5, 224
 _MAX_TEXTURE, _TEXTURE, _TEXTURE_SIDE_PX, _MIN_SIDE_PX = 0.2, 3, 256, 64
 
 
@@ -83,11 +83,8 @@ def read_levels(picture: Image.Image, data: bytes, options: MaskOptions, uri: st
 
 def _reject_photo(grey: Image.Image, alpha: Image.Image | None, uri: str) -> None:
     """Reject a photo, or a cut-out of one."""
-    alpha = alpha or Image.new("L", grey.size, 255)
-    levels, seen = np.asarray(grey), np.asarray(alpha) >= _OPAQUE
-    counts = np.bincount(levels[seen], minlength=256)
-    between = np.sort(counts[_BETWEEN.start : _BETWEEN.stop])[:-_LABELS].sum()
-    share = between / max(counts.sum(), 1)
+    counts = grey.histogram(alpha and alpha.point([0] * _OPAQUE + [255] * (256 - _OPAQUE)))
+    share = sum(sorted(counts[_BETWEEN])[:-_LABELS]) / max(sum(counts), 1)
     if share > _MAX_BETWEEN and _texture(grey, alpha) > _MAX_TEXTURE:
         raise RowError(
             "mask.ambiguous",
@@ -96,13 +93,13 @@ def _reject_photo(grey: Image.Image, alpha: Image.Image | None, uri: str) -> Non
         )
 
 
-def _texture(grey: Image.Image, alpha: Image.Image) -> float:
+def _texture(grey: Image.Image, alpha: Image.Image | None) -> float:
     """The share of the opaque pixels between black and white that have texture."""
     levels, opacity = (
         np.asarray(ImageOps.contain(each, (_TEXTURE_SIDE_PX,) * 2, Image.Resampling.BOX))
         if max(each.size) > _TEXTURE_SIDE_PX
         else np.asarray(each)
-        for each in (grey, alpha)
+        for each in (grey, alpha or Image.new("L", grey.size, 255))
     )
     seen = (opacity >= _OPAQUE) & (levels >= _BETWEEN.start) & (levels < _BETWEEN.stop)
     is_textured = np.abs(cv2.Laplacian(levels, cv2.CV_16S)) > _TEXTURE
