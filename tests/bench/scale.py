@@ -228,7 +228,7 @@ def documented_seconds() -> float:
 
 
 def sleepers(actors: int, seconds: float, photos: int) -> dict[str, float]:
-    """Run the DAG with so many actors that sleep for each photo.
+    """Run the DAG with a number of actors that sleep for each photo.
 
     Returns:
         ``ramp_s`` until all were at work, ``steady_s`` from then until the first had no more to do;

@@ -61,14 +61,14 @@ def record(
     manifest: Path | str,
     output: Path | str,
     recipe: Recipe,
-    tell: Callable[[pa.Table], dict[str, Any]],
+    outcomes: Callable[[pa.Table], dict[str, Any]],
     *,
     rows_per_shard: int | None = None,
 ) -> Plan:
     """Leave the lineage of a run that never was, shard by shard, by columns: of many rows, soon.
 
     Args:
-        tell: columns of the lineage, given a shard's rows; those left out are null.
+        outcomes: columns of the lineage, given a shard's rows; those left out are null.
     """
     plan = make_plan(str(manifest), str(output), rows_per_shard=rows_per_shard)
     content = {"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash}
@@ -79,12 +79,12 @@ def record(
         theirs = {
             name: rows[name] for name in rows.column_names if name not in ("error", "error_code")
         }
-        told = theirs | usual | tell(rows)
+        columns = theirs | usual | outcomes(rows)
         for field in lineage_schema():
-            told.setdefault(field.name, pa.nulls(rows.num_rows, field.type))
+            columns.setdefault(field.name, pa.nulls(rows.num_rows, field.type))
         folder = Path(output) / "lineage" / f"recipe={recipe.hash}" / shard_name(shard)
         folder.mkdir(parents=True)
-        pq.write_table(pa.table(told), folder / "rows.parquet")
+        pq.write_table(pa.table(columns), folder / "rows.parquet")
     run.write(status="finished", seconds=50.0)
     runs.release(run)
     return plan
@@ -95,7 +95,7 @@ def write_page(output: Path | str, **options: Any) -> Path:
     return Path(write_report(str(output), Console(quiet=True), **options))
 
 
-def told(page: Path, name: str) -> Any:
+def page_data(page: Path, name: str) -> Any:
     """The last value that a script of a report's data hands to the page."""
     text = (page.parent / "data" / f"{name}.js").read_text("utf-8")
     values = json.loads(f"[{text.partition('(')[2].rpartition(')')[0]}]")

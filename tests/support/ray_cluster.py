@@ -68,12 +68,12 @@ class RayCluster:
 def ray_cluster(
     environment: Mapping[str, str], cpus: int = 2, *, dashboard: bool = False
 ) -> Iterator[RayCluster]:
-    """A head node with so many CPUs.
+    """Run a head node, and remove it after the block.
 
     Args:
         environment: beside the tests' own.
         cpus: of the head.
-        dashboard: whether it takes jobs and tells metrics, for which it needs longer to start.
+        dashboard: whether it takes jobs and exports metrics, for which it needs longer to start.
     """
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     port, shown, metrics, *agents = free_ports(6)

@@ -104,7 +104,7 @@ class SimulatedCluster:
 
         Args:
             node_id: of a worker.
-            notice_s: after so many seconds it is to be gone; who calls has to :meth:`kill` it.
+            notice_s: seconds until it is to be gone; the caller has to :meth:`kill` it.
         """
         command = [_ray(), "drain-node", f"--address={self.address}", f"--node-id={node_id}"]
         command += ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot"]

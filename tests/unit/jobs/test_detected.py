@@ -17,7 +17,7 @@ from stages.recipe import Recipe
 from tests.conftest import Command
 from tests.support import DEMO, encoded, write
 from tests.support.files.stickers import logo, with_logo
-from tests.support.output_folders import clean_here, told, write_page
+from tests.support.output_folders import clean_here, page_data, write_page
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_a_failed_photo_without_marks_is_searched_again(folder: Path, tmp_path: 
 
 def details(output: Path) -> list[dict[str, Any]]:
     page = write_page(output)
-    rows: list[dict[str, Any]] = told(page, "details-0000")
+    rows: list[dict[str, Any]] = page_data(page, "details-0000")
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What a review page holds: which rows, which pictures, and what is told of them."""
+"""What a review page holds: which rows, which pictures, and what it says of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from manifests.errors import CatalogCleanupError
 from manifests.ledger import Ledger
 from stages.recipe import Recipe
 from tests.support import DEMO, encoded, write
-from tests.support.output_folders import clean_here, record, told, write_page
+from tests.support.output_folders import clean_here, page_data, record, write_page
 
 TELEA = Recipe.load("telea")
 TELEA_HASH = TELEA.hash
@@ -70,7 +70,7 @@ def test_it_tells_of_each_row_and_draws_it(tmp_path: Path, photo: Image.Image, m
     clean_here(manifest, tmp_path / "out", TELEA)
     page = write_page(tmp_path / "out")
     assert page == tmp_path / "out" / "report" / "index.html"
-    first, second = told(page, "details-0000")
+    first, second = page_data(page, "details-0000")
     row = json.loads(first["line"])
     assert row == {
         "id": "a",
@@ -98,7 +98,7 @@ def test_it_tells_of_each_row_and_draws_it(tmp_path: Path, photo: Image.Image, m
             assert crop.size == (width, height), "a pixel of the photo is one of the picture"
             there = stored[y : y + height, x : x + width]
             assert np.abs(np.asarray(crop, np.int16) - there).mean() < 3
-    summary = told(page, "page")["recipes"][0]["summary"]
+    summary = page_data(page, "page")["recipes"][0]["summary"]
     assert summary["statuses"] == {"ok": 2}
     assert summary["fidelity"] == ["kept outside the masks: all JPEG coefficients 2"]
     assert summary["rowsPerSecond"] == pytest.approx(2 / 2.5)
@@ -117,7 +117,9 @@ def test_what_cannot_be_drawn_says_why_and_costs_no_other(
     (tmp_path / "out" / "images" / TELEA.label / "lost.jpg").unlink()
     crash(job.ledger, "crashed")
     page = write_page(tmp_path / "out")
-    found = {json.loads(row["line"])["id"]: row["results"][0] for row in told(page, "details-0000")}
+    found = {
+        json.loads(row["line"])["id"]: row["results"][0] for row in page_data(page, "details-0000")
+    }
     assert list(found) == names
     rendered = {name: result["pictures"] for name, result in found.items()}
     assert {name: pictures["shown"] for name, pictures in rendered.items()} == {
@@ -185,7 +187,7 @@ def test_of_too_many_rows_an_even_draw_is_listed(tmp_path: Path) -> None:
 def test_a_manifests_column_may_be_called_like_ours(tmp_path: Path) -> None:
     record(ids(20, tmp_path), tmp_path / "out", TELEA, some_flagged)
     page = write_page(tmp_path / "out", sample=1)
-    about, columns = told(page, "page"), told(page, "rows-0000")
+    about, columns = page_data(page, "page"), page_data(page, "rows-0000")
     (own,) = about["columns"]
     assert own["name"] == "manifest_score"
     assert own["values"] == ["0", "1", "2"]
@@ -199,7 +201,7 @@ def test_a_browser_rounds_no_number_of_a_manifest(tmp_path: Path) -> None:
     line = {"id": "1", "image": "p.jpg", "boxes": [1, 2, 3, 4], "sku": 2**60 + 1, "review": "x"}
     manifest = write(tmp_path / "m.jsonl", json.dumps(line))
     record(manifest, tmp_path / "out", TELEA, lambda _: {})
-    (row,) = told(write_page(tmp_path / "out"), "details-0000")
+    (row,) = page_data(write_page(tmp_path / "out"), "details-0000")
     assert f'"sku":{2**60 + 1}' in row["line"]
     assert '"boxes":[1,2,3,4]' in row["line"]
     assert "review" not in row["line"], "the page writes a new one"
@@ -216,28 +218,28 @@ def test_recipes_stand_beneath_each_other_or_side_by_side(
     clean_here(few, tmp_path / "other", TELEA)
     out = tmp_path / "out"
     both = write_page(out, sample=1)
-    assert told(both, "rows-0000")["id"] == ["a", "a", "b", "b"]
-    assert [recipe["name"] for recipe in told(both, "page")["recipes"]] == [
+    assert page_data(both, "rows-0000")["id"] == ["a", "a", "b", "b"]
+    assert [recipe["name"] for recipe in page_data(both, "page")["recipes"]] == [
         "telea",
         "navier-stokes",
     ]
     one = write_page(out, recipe=TELEA.hash[:6])
-    assert told(one, "rows-0000")["id"] == ["a", "b"]
+    assert page_data(one, "rows-0000")["id"] == ["a", "b"]
     pair = write_page(out, compare="telea")
-    assert [recipe["name"] for recipe in told(pair, "page")["recipes"]] == [
+    assert [recipe["name"] for recipe in page_data(pair, "page")["recipes"]] == [
         "navier-stokes",
         "telea",
     ]
-    assert told(pair, "rows-0000")["status2"] == ["ok", "ok"]
-    for row in told(pair, "details-0000"):
+    assert page_data(pair, "rows-0000")["status2"] == ["ok", "ok"]
+    for row in page_data(pair, "details-0000"):
         first, second = (result["pictures"]["folder"] for result in row["results"])
         assert first != second
         for folder in (first, second):
             assert (pair.parent / "pictures" / folder / "0-after.webp").exists()
     other = write_page(out, recipe="telea", compare=str(tmp_path / "other"))
-    assert [len(row["results"]) for row in told(other, "details-0000")] == [1, 2]
-    assert told(other, "rows-0000")["status2"] == ["", "ok"]
-    assert told(other, "page")["recipes"][1]["output"] == str(tmp_path / "other")
+    assert [len(row["results"]) for row in page_data(other, "details-0000")] == [1, 2]
+    assert page_data(other, "rows-0000")["status2"] == ["", "ok"]
+    assert page_data(other, "page")["recipes"][1]["output"] == str(tmp_path / "other")
 
 
 @pytest.mark.parametrize(
@@ -292,7 +294,7 @@ def test_kept_steps_are_shown(
     manifest = catalog(tmp_path, ["a"], photo, mask)
     clean_here(manifest, tmp_path / "out", recipe)
     page = write_page(tmp_path / "out")
-    pictures = told(page, "details-0000")[0]["results"][0]["pictures"]
+    pictures = page_data(page, "details-0000")[0]["results"][0]["pictures"]
     assert [patch["steps"] for patch in pictures["patches"]] == [["removal", "refined"]]
     folder = page.parent / "pictures" / pictures["folder"]
     shown = {}
@@ -310,7 +312,7 @@ def test_kept_steps_are_shown(
     assert apart("refined", "removal", hole) > 8, "a random network paints something else"
     assert apart("after", "refined", hole) < 4, "what is pasted is the refiner's"
     shutil.rmtree(tmp_path / "out" / "steps")
-    again = told(write_page(tmp_path / "out"), "details-0000")[0]["results"][0]["pictures"]
+    again = page_data(write_page(tmp_path / "out"), "details-0000")[0]["results"][0]["pictures"]
     assert [patch["steps"] for patch in again["patches"]] == [[]]
 
 
@@ -327,6 +329,10 @@ def test_an_outline_has_holes_and_follows_the_mask() -> None:
 def test_details_are_in_files_of_some_rows_each(tmp_path: Path) -> None:
     record(ids(DETAILS_PER_FILE + 1, tmp_path), tmp_path / "out", TELEA, lambda _: {})
     page = write_page(tmp_path / "out", sample=1)
-    assert len(told(page, "details-0000")) == DETAILS_PER_FILE
-    assert len(told(page, "details-0001")) == 1
-    assert told(page, "page")["count"] == len(told(page, "rows-0000")["id"]) == DETAILS_PER_FILE + 1
+    assert len(page_data(page, "details-0000")) == DETAILS_PER_FILE
+    assert len(page_data(page, "details-0001")) == 1
+    assert (
+        page_data(page, "page")["count"]
+        == len(page_data(page, "rows-0000")["id"])
+        == DETAILS_PER_FILE + 1
+    )
